@@ -1,0 +1,1 @@
+"""Iceberg, Arrow and SQL side by side: pure functions that translate between them and lose nothing."""

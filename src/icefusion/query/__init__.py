@@ -1,0 +1,1 @@
+"""Statements to record batches; the only home of ``datafusion``."""

@@ -1,0 +1,1 @@
+"""Text to statements. Nothing in here touches a catalog, a file or an engine."""

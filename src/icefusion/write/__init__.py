@@ -1,0 +1,1 @@
+"""Record batches to data files; the only home of ``pyarrow.parquet`` writers."""
