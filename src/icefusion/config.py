@@ -92,17 +92,19 @@ class RetryConfig:
 
     def for_table(self, properties: Mapping[str, str]) -> RetryConfig:
         """This configuration with the table's ``commit.retry.*`` in place of what was left at its default."""
-        named = {
-            "max_attempts": ("commit.retry.num-retries", lambda retries: retries + 1),
-            "initial_delay_ms": ("commit.retry.min-wait-ms", lambda wait: wait),
-            "max_delay_ms": ("commit.retry.max-wait-ms", lambda wait: wait),
-            "total_timeout_ms": ("commit.retry.total-timeout-ms", lambda wait: wait),
+        names = {
+            "max_attempts": "commit.retry.num-retries",
+            "initial_delay_ms": "commit.retry.min-wait-ms",
+            "max_delay_ms": "commit.retry.max-wait-ms",
+            "total_timeout_ms": "commit.retry.total-timeout-ms",
         }
         defaults = {f.name: f.default for f in fields(self)}
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        for option, (key, convert) in named.items():
+        for option, key in names.items():
             if key in properties and values[option] == defaults[option]:
-                values[option] = convert(_int_property(properties, key, 0, at_least=0))
+                # The property counts retries, the option counts attempts.
+                first_attempt = 1 if option == "max_attempts" else 0
+                values[option] = _int_property(properties, key, 0, at_least=0) + first_attempt
         return RetryConfig(**values)
 
     def delay_ceiling_ms(self, attempt: int) -> float:

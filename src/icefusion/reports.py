@@ -155,5 +155,5 @@ def tell(reporter: Reporter | None, event: Report) -> None:
         return
     try:
         reporter.report(event)
-    except Exception:  # noqa: BLE001 - a report must never undo what it reports
+    except Exception:  # whatever it is, a report must never undo what it reports
         logger.warning("reporter %r failed on %s", reporter, type(event).__name__, exc_info=True)

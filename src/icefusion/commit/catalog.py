@@ -1,0 +1,496 @@
+"""One catalog, as the rest of icefusion sees it.
+
+PyIceberg's catalogs hold the tables; this is the border to them. Names are resolved here (unquoted ones without regard
+to case), handles are made here and are never stale, PyIceberg's, SQLAlchemy's and HTTP errors become ours here. How a
+new state replaces the old one is in `swap`, which differs by kind of catalog.
+
+Freshness. A SQL catalog is asked for its pointer, one indexed row, before each use of a table; the metadata file
+behind a pointer never changes, so parsed metadata is kept by its location. Other catalogs are asked for the table
+itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from pyiceberg import exceptions as foreign
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
+from pyiceberg.io import FileIO
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import Table
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.sorting import SortOrder
+from pyiceberg.table.update import TableUpdate
+from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from icefusion.config import PoolConfig
+from icefusion.errors import (
+    CatalogError,
+    ConfigurationError,
+    IcefusionError,
+    NamespaceExistsError,
+    NamespaceNotEmptyError,
+    NamespaceNotFoundError,
+    TableExistsError,
+    TableNotFoundError,
+)
+from icefusion.naming import nearest
+from icefusion.sql.statements import Name
+
+__all__ = ["CatalogClient", "StagedTable", "TableHandle", "open_catalog", "open_embedded", "wrap_catalog"]
+
+_CACHED_TABLES = 256
+
+
+@dataclass(frozen=True)
+class TableHandle:
+    """One state of a table: what a catalog answered at one moment.
+
+    Attributes:
+        name: The full name, for messages: ``catalog.namespace.table``.
+        table: PyIceberg's own handle of this state.
+    """
+
+    name: str
+    table: Table
+
+    @property
+    def identifier(self) -> tuple[str, ...]:
+        """Namespace parts and table name."""
+        return self.table.name()
+
+    @property
+    def metadata(self) -> TableMetadata:
+        """The table's metadata in this state."""
+        return self.table.metadata
+
+    @property
+    def metadata_location(self) -> str:
+        """Where the metadata is stored."""
+        return self.table.metadata_location
+
+    @property
+    def io(self) -> FileIO:
+        """Access to the table's files."""
+        return self.table.io
+
+    def with_state(self, metadata: TableMetadata, metadata_location: str) -> TableHandle:
+        """The same table in another state."""
+        table = Table(self.identifier, metadata, metadata_location, self.io, self.table.catalog, self.table.config)
+        return TableHandle(self.name, table)
+
+
+@dataclass(frozen=True)
+class StagedTable:
+    """A table that does not exist yet, with the metadata that it would begin with.
+
+    Attributes:
+        handle: Its first state; nothing of it is in the catalog or in storage.
+        updates: The updates that make this state from nothing, for catalogs that want to be told.
+    """
+
+    handle: TableHandle
+    updates: tuple[TableUpdate, ...]
+
+    @property
+    def name(self) -> str:
+        """The table's full name."""
+        return self.handle.name
+
+    @property
+    def metadata(self) -> TableMetadata:
+        """The metadata that the table would begin with."""
+        return self.handle.metadata
+
+    @property
+    def io(self) -> FileIO:
+        """Access to the table's files."""
+        return self.handle.io
+
+
+def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str = "default") -> CatalogClient:
+    """The embedded catalog in a folder: a SQLite file beside the tables' own folders; created when missing.
+
+    Raises:
+        ConfigurationError: The path is not a folder, or cannot be made one.
+    """
+    root = Path(folder).expanduser().absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot use {str(root)!r} as a warehouse: {exc.strerror or exc}", hint="name a folder that can be written"
+        ) from exc
+    properties = {"uri": f"sqlite:///{root / 'catalog.db'}", "warehouse": root.as_uri()}
+    with translated(f"the catalog in {root}"):
+        return CatalogClient(_PooledSqlCatalog(name, pool, properties))
+
+
+def open_catalog(name: str | None, properties: Mapping[str, str], *, pool: PoolConfig) -> CatalogClient:
+    """A catalog by PyIceberg's properties, completed from its configuration file and environment by its name.
+
+    Raises:
+        ConfigurationError: The properties describe no catalog.
+        CatalogError: The catalog could not be reached.
+    """
+    with translated(f"catalog {name or 'default'!r}"):
+        try:
+            if properties.get("type") == "sql" or (
+                "type" not in properties and "py-catalog-impl" not in properties and _is_sql_uri(properties.get("uri"))
+            ):
+                return CatalogClient(_PooledSqlCatalog(name or "default", pool, dict(properties)))
+            return CatalogClient(load_catalog(name, **properties))
+        except (ValueError, KeyError) as exc:
+            raise ConfigurationError(
+                f"catalog {name or 'default'!r} cannot be opened: {exc}",
+                hint="give PyIceberg catalog properties, e.g. type='rest' and uri='http://...', or a name that "
+                "stands in PyIceberg's configuration file",
+            ) from exc
+
+
+def wrap_catalog(catalog: Catalog) -> CatalogClient:
+    """A catalog that the caller has opened; it stays the caller's to close."""
+    return CatalogClient(catalog)
+
+
+class CatalogClient:
+    """Names to tables, and namespaces. Safe to share between threads."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self.catalog = catalog
+        self._lock = threading.Lock()
+        self._states: OrderedDict[tuple[str, ...], TableHandle] = OrderedDict()
+
+    @property
+    def name(self) -> str:
+        """The catalog's name."""
+        return self.catalog.name
+
+    @property
+    def engine(self) -> Engine | None:
+        """The SQLAlchemy engine of a SQL catalog; None for others."""
+        return self.catalog.engine if isinstance(self.catalog, SqlCatalog) else None
+
+    def close(self) -> None:
+        """Give back connections."""
+        self.catalog.close()
+
+    # Names
+
+    def full_name(self, identifier: Sequence[str]) -> str:
+        """The name that messages show."""
+        return ".".join((self.name, *identifier))
+
+    def split(self, name: Name) -> tuple[str, ...]:
+        """The identifier that a name stands for, as written: its catalog part taken off, dotted namespaces split.
+
+        Raises:
+            TableNotFoundError: The name has one part only.
+        """
+        parts = [part.text for part in name.parts]
+        if len(parts) > 2 and parts[0].casefold() == self.name.casefold():
+            parts = parts[1:]
+        if len(parts) < 2:
+            raise TableNotFoundError(
+                f"{name} is not a full table name", hint=f"write namespace.table, e.g. {self._example(parts[-1])}"
+            )
+        namespace = [level for part in parts[:-1] for level in part.split(".")]
+        return (*namespace, parts[-1])
+
+    def split_namespace(self, name: Name) -> tuple[str, ...]:
+        """The namespace that a name stands for, as written."""
+        parts = [part.text for part in name.parts]
+        if len(parts) > 1 and parts[0].casefold() == self.name.casefold():
+            parts = parts[1:]
+        return tuple(level for part in parts for level in part.split("."))
+
+    def resolve(self, name: Name) -> TableHandle:
+        """The newest state of the table that a name stands for; unquoted parts match without regard to case.
+
+        Raises:
+            TableNotFoundError: There is none, or more than one; the hint names the nearest.
+        """
+        identifier = self.split(name)
+        try:
+            return self.load(identifier)
+        except (TableNotFoundError, NamespaceNotFoundError) as missing:
+            found = self._find_ignoring_case(identifier, name)
+            if found is None:
+                raise self._unknown_table(identifier) from missing
+            return self.load(found)
+
+    def _find_ignoring_case(self, identifier: tuple[str, ...], name: Name) -> tuple[str, ...] | None:
+        if all(part.quoted for part in name.parts):
+            return None
+        namespace = self.find_namespace(identifier[:-1])
+        if namespace is None:
+            return None
+        candidates = [t for t in self.list_tables(namespace) if t[-1].casefold() == identifier[-1].casefold()]
+        if len(candidates) > 1:
+            raise TableNotFoundError(
+                f"{name} stands for {len(candidates)} tables: {', '.join('.'.join(c) for c in candidates)}",
+                hint="quote the name to say which",
+            )
+        return candidates[0] if candidates else None
+
+    def find_namespace(self, namespace: tuple[str, ...]) -> tuple[str, ...] | None:
+        """The existing namespace of this name, as it is spelled in the catalog; None when there is none."""
+        wanted = tuple(level.casefold() for level in namespace)
+        current: tuple[str, ...] = ()
+        for depth in range(len(namespace)):
+            children = self.list_namespaces(current)
+            exact = [child for child in children if child[: depth + 1] == namespace[: depth + 1]]
+            loose = [c for c in children if tuple(x.casefold() for x in c[: depth + 1]) == wanted[: depth + 1]]
+            match = exact or loose
+            if not match:
+                return None
+            current = match[0][: depth + 1]
+        return current
+
+    def _unknown_table(self, identifier: tuple[str, ...]) -> TableNotFoundError:
+        namespace = self.find_namespace(identifier[:-1])
+        if namespace is None:
+            known = sorted(".".join(n) for n in self.list_namespaces(()))
+            near = nearest(".".join(identifier[:-1]), known)
+            hint = f"did you mean namespace {near!r}?" if near else None
+            message = f"table {self.full_name(identifier)} does not exist: no namespace {'.'.join(identifier[:-1])!r}"
+            return TableNotFoundError(message, hint=hint or f"namespaces here: {', '.join(known[:10]) or 'none yet'}")
+        tables = sorted(t[-1] for t in self.list_tables(namespace))
+        near = nearest(identifier[-1], tables)
+        hint = f"did you mean {'.'.join((*namespace, near))}?" if near else None
+        return TableNotFoundError(
+            f"table {self.full_name(identifier)} does not exist",
+            hint=hint or f"tables in {'.'.join(namespace)}: {', '.join(tables[:10]) or 'none yet'}",
+        )
+
+    def _example(self, table: str) -> str:
+        with contextlib.suppress(IcefusionError):
+            for namespace in self.list_namespaces(()):
+                return ".".join((*namespace, table))
+        return f"ns.{table}"
+
+    # Tables
+
+    def load(self, identifier: tuple[str, ...]) -> TableHandle:
+        """The newest state of a table.
+
+        Raises:
+            TableNotFoundError: There is no such table.
+        """
+        with self._lock:
+            known = self._states.get(identifier)
+        if known is not None and self.engine is not None:
+            pointer = self._pointer(identifier)
+            if pointer == known.metadata_location:
+                return known
+        with translated(f"table {self.full_name(identifier)}"):
+            handle = TableHandle(self.full_name(identifier), self.catalog.load_table(identifier))
+        self.remember(handle)
+        return handle
+
+    def _pointer(self, identifier: tuple[str, ...]) -> str | None:
+        engine = self.engine
+        if engine is None:
+            return None
+        tables = IcebergTables.__table__.c
+        query = select(tables.metadata_location).where(*row_filter(self.name, identifier))
+        with translated(f"table {self.full_name(identifier)}"), engine.connect() as connection:
+            location: str | None = connection.execute(query).scalar_one_or_none()
+            return location
+
+    def remember(self, handle: TableHandle) -> None:
+        """Keep a state that is known to be the newest, so that it need not be read again."""
+        with self._lock:
+            self._states[handle.identifier] = handle
+            self._states.move_to_end(handle.identifier)
+            while len(self._states) > _CACHED_TABLES:
+                self._states.popitem(last=False)
+
+    def forget(self, identifier: tuple[str, ...]) -> None:
+        """Drop what is kept of a table."""
+        with self._lock:
+            self._states.pop(identifier, None)
+
+    def stage_table(
+        self,
+        identifier: tuple[str, ...],
+        schema: Schema,
+        *,
+        spec: PartitionSpec,
+        sort_order: SortOrder,
+        properties: Mapping[str, str],
+        location: str | None = None,
+    ) -> StagedTable:
+        """The first state of a new table; nothing is created yet.
+
+        Raises:
+            NamespaceNotFoundError: The namespace does not exist.
+        """
+        if self.find_namespace(identifier[:-1]) is None:
+            raise self._unknown_namespace(identifier[:-1])
+        name = self.full_name(identifier)
+        with translated(f"table {name}"):
+            transaction = self.catalog.create_table_transaction(
+                identifier, schema, location, partition_spec=spec, sort_order=sort_order, properties=dict(properties)
+            )
+            # The updates that recreate this state; PyIceberg offers no public way to them.
+            return StagedTable(TableHandle(name, transaction._table), tuple(transaction._updates))
+
+    def exists(self, identifier: tuple[str, ...]) -> bool:
+        """Whether there is such a table."""
+        try:
+            self.load(identifier)
+        except (TableNotFoundError, NamespaceNotFoundError):
+            return False
+        return True
+
+    def drop_table(self, handle: TableHandle, *, purge: bool) -> None:
+        """Take a table out of the catalog, and with ``purge`` its files out of storage."""
+        with translated(f"table {handle.name}"):
+            if purge:
+                self.catalog.purge_table(handle.identifier)
+            else:
+                self.catalog.drop_table(handle.identifier)
+        self.forget(handle.identifier)
+
+    def list_tables(self, namespace: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The identifiers of the tables of a namespace."""
+        with translated(f"namespace {'.'.join(namespace)}"):
+            return [tuple(identifier) for identifier in self.catalog.list_tables(namespace)]
+
+    # Namespaces
+
+    def list_namespaces(self, parent: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The namespaces below a namespace, or below the root."""
+        with translated(f"namespace {'.'.join(parent) or '(root)'}"):
+            return [tuple(namespace) for namespace in self.catalog.list_namespaces(parent)]
+
+    def create_namespace(self, namespace: tuple[str, ...], properties: Mapping[str, str]) -> None:
+        """Make a namespace.
+
+        Raises:
+            NamespaceExistsError: There is one of this name.
+        """
+        with translated(f"namespace {'.'.join(namespace)}"):
+            self.catalog.create_namespace(namespace, dict(properties))
+
+    def drop_namespace(self, namespace: tuple[str, ...]) -> None:
+        """Remove an empty namespace.
+
+        Raises:
+            NamespaceNotFoundError: There is none of this name.
+            NamespaceNotEmptyError: It holds tables.
+        """
+        found = self.find_namespace(namespace)
+        if found is None:
+            raise self._unknown_namespace(namespace)
+        with translated(f"namespace {'.'.join(namespace)}"):
+            self.catalog.drop_namespace(found)
+
+    def _unknown_namespace(self, namespace: tuple[str, ...]) -> NamespaceNotFoundError:
+        known = sorted(".".join(n) for n in self.list_namespaces(()))
+        near = nearest(".".join(namespace), known)
+        return NamespaceNotFoundError(
+            f"namespace {'.'.join(namespace)} does not exist",
+            hint=f"did you mean {near!r}?" if near else f"make it with CREATE NAMESPACE {'.'.join(namespace)}",
+        )
+
+
+class _PooledSqlCatalog(SqlCatalog):
+    """PyIceberg's SQL catalog over a connection pool that follows `PoolConfig`."""
+
+    def __init__(self, name: str, pool: PoolConfig, properties: dict[str, str]) -> None:
+        # SqlCatalog's own constructor makes an engine without any pool options; all else it does is done here too.
+        super(SqlCatalog, self).__init__(name, **properties)
+        uri = self.properties.get("uri")
+        if not uri:
+            raise ConfigurationError("a SQL catalog needs a uri", hint="e.g. uri='sqlite:////data/catalog.db'")
+        sqlite = uri.startswith("sqlite")
+        if sqlite and (uri.rstrip("/") == "sqlite:" or ":memory:" in uri):
+            # Every pooled connection to an in-memory database would be a database of its own.
+            raise ConfigurationError(
+                "an in-memory catalog cannot be shared by connections",
+                hint="use a SQLite file, e.g. in a temporary folder",
+            )
+        connect_args: dict[str, Any] = {}
+        if sqlite:
+            connect_args = {"timeout": pool.connect_timeout_ms / 1000}
+        elif uri.startswith(("postgresql", "mysql", "mariadb")):
+            connect_args = {"connect_timeout": max(1, pool.connect_timeout_ms // 1000)}
+        self.engine = create_engine(
+            uri,
+            pool_size=pool.max_connections,
+            max_overflow=0,
+            pool_timeout=pool.connect_timeout_ms / 1000,
+            pool_recycle=pool.max_lifetime_s,
+            pool_pre_ping=not sqlite,
+            connect_args=connect_args,
+        )
+        if sqlite:
+            event.listen(self.engine, "connect", _prepare_sqlite)
+        self._init_catalog()
+
+
+def _prepare_sqlite(connection: Any, _record: Any) -> None:
+    """Write-ahead logging lets readers go on while a commit is written."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA journal_mode=WAL")
+    finally:
+        cursor.close()
+
+
+def row_filter(catalog_name: str, identifier: tuple[str, ...]) -> tuple[Any, ...]:
+    """The conditions that pick one table's row in a SQL catalog."""
+    columns = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__].c
+    return (
+        columns.catalog_name == catalog_name,
+        columns.table_namespace == ".".join(identifier[:-1]),
+        columns.table_name == identifier[-1],
+    )
+
+
+def _is_sql_uri(uri: str | None) -> bool:
+    return uri is not None and uri.split(":", 1)[0].split("+", 1)[0] in ("sqlite", "postgresql", "mysql", "mariadb")
+
+
+_TRANSLATIONS: tuple[tuple[type[Exception], type[CatalogError], str], ...] = (
+    (foreign.NoSuchNamespaceError, NamespaceNotFoundError, "does not exist"),
+    (foreign.NoSuchIcebergTableError, TableNotFoundError, "is not an Iceberg table"),
+    (foreign.NoSuchTableError, TableNotFoundError, "does not exist"),
+    (foreign.TableAlreadyExistsError, TableExistsError, "exists already"),
+    (foreign.NamespaceAlreadyExistsError, NamespaceExistsError, "exists already"),
+    (foreign.NamespaceNotEmptyError, NamespaceNotEmptyError, "is not empty"),
+)
+
+
+@contextlib.contextmanager
+def translated(what: str) -> Iterator[None]:
+    """Turn the errors of catalogs, databases and HTTP into ours, naming what was asked for."""
+    try:
+        yield
+    except IcefusionError:
+        raise
+    except Exception as exc:
+        raise translate(exc, what) from exc
+
+
+def translate(exc: Exception, what: str) -> IcefusionError:
+    """The error of ours that stands for one of a catalog, a database, an HTTP client or a file system."""
+    for theirs, ours, words in _TRANSLATIONS:
+        if isinstance(exc, theirs):
+            return ours(f"{what} {words}")
+    text = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+    error = CatalogError(f"{what}: the catalog failed with {type(exc).__name__}: {text}")
+    error.retryable = isinstance(exc, (SQLAlchemyError, requests.RequestException, foreign.RESTError, OSError))
+    return error

@@ -1,0 +1,268 @@
+"""Manifest files and manifest lists.
+
+Theory of operation. A commit's own entries are written once, into one or more manifests for each partition spec; they
+name the commit's snapshot id, which never changes, and leave the sequence numbers empty, to be inherited from the
+manifest list (spec, "Sequence Number Inheritance"). So these manifests stay valid however often the swap is tried
+again: an attempt costs one manifest list, and a merged manifest only when the small ones it replaces have changed.
+
+Small manifests are merged as the Java implementation does: by bins of ``commit.manifest.target-size-bytes``, and only
+once ``commit.manifest.min-count-to-merge`` of them have come together, so that many small appends cost little on
+average and the manifest list stays short.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from pyiceberg.avro.codecs import AvroCompressionCodec
+from pyiceberg.io import FileIO, OutputFile
+from pyiceberg.manifest import (
+    UNASSIGNED_SEQ,
+    DataFile,
+    ManifestContent,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    ManifestWriter,
+    ManifestWriterV1,
+    ManifestWriterV2,
+    write_manifest_list,
+)
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table.locations import LocationProvider, load_location_provider
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
+
+from icefusion.config import WriteProperties
+from icefusion.errors import ConfigurationError, StorageError
+
+__all__ = ["ManifestStage", "read_manifests"]
+
+_ENTRIES_A_BLOCK = 1_000
+_CODECS: dict[str, AvroCompressionCodec] = {
+    "gzip": "deflate",
+    "zlib": "deflate",
+    "deflate": "deflate",
+    "uncompressed": "null",
+    "null": "null",
+    "none": "null",
+    "zstd": "zstandard",
+    "zstandard": "zstandard",
+    "snappy": "snappy",
+    "bzip2": "bzip2",
+}
+
+
+def read_manifests(io: FileIO, snapshot: Snapshot | None) -> list[ManifestFile]:
+    """The manifests of a snapshot, in the order of its manifest list; none for no snapshot.
+
+    Raises:
+        StorageError: The manifest list is missing or unreadable.
+    """
+    if snapshot is None:
+        return []
+    try:
+        return snapshot.manifests(io)
+    except Exception as exc:
+        raise StorageError(
+            f"the manifest list of snapshot {snapshot.snapshot_id} cannot be read: {exc}",
+            path=snapshot.manifest_list,
+            hint=f"the catalog names {snapshot.manifest_list}; was it removed by other software?",
+        ) from exc
+
+
+@dataclass
+class ManifestStage:
+    """The manifests and manifest lists of one commit to one table, through all its attempts.
+
+    Attributes:
+        metadata: The metadata that the files were written under: their specs and schema are taken from it.
+        io: Where to write.
+        snapshot_id: The snapshot that the commit makes.
+        written: Every path written so far, whether it is still needed or not.
+    """
+
+    metadata: TableMetadata
+    io: FileIO
+    snapshot_id: int
+    written: list[str] = field(default_factory=list)
+    _added: list[ManifestFile] | None = None
+    _merged: dict[tuple[str, ...], list[ManifestFile]] = field(default_factory=dict)
+    _commit_uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    _count: int = 0
+    _attempts: int = 0
+
+    def added_manifests(self, files: Sequence[DataFile]) -> list[ManifestFile]:
+        """Manifests that list the files as added; written the first time, the same ones ever after."""
+        if self._added is None:
+            self._added = []
+            specs = self.metadata.specs()
+            for spec_id, group in groupby(sorted(files, key=_spec_id), key=_spec_id):
+                entries = [
+                    ManifestEntry.from_args(
+                        status=ManifestEntryStatus.ADDED, snapshot_id=self.snapshot_id, data_file=file
+                    )
+                    for file in group
+                ]
+                self._added += self._write(specs[spec_id], self.metadata.schema(), entries)
+        return self._added
+
+    def write_list(self, head: TableMetadata, parent: Snapshot | None, manifests: Sequence[ManifestFile]) -> str:
+        """Write a manifest list for one attempt and return its path."""
+        path = self._provider.new_metadata_location(
+            f"snap-{self.snapshot_id}-{self._attempts}-{self._commit_uuid}.avro"
+        )
+        self._attempts += 1
+        self.written.append(path)
+        with write_manifest_list(
+            format_version=head.format_version,
+            output_file=self.io.new_output(path),
+            snapshot_id=self.snapshot_id,
+            parent_snapshot_id=parent.snapshot_id if parent is not None else None,
+            sequence_number=head.next_sequence_number(),
+            avro_compression=self._codec,
+        ) as writer:
+            writer.add_manifests(list(manifests))
+        return path
+
+    def merge(self, head: TableMetadata, own: list[ManifestFile], existing: list[ManifestFile]) -> list[ManifestFile]:
+        """All manifests of the new snapshot, the commit's own first, small ones merged where it is time to."""
+        properties = WriteProperties.of(head.properties)
+        if not properties.manifest_merge_enabled:
+            return own + existing
+        result: list[ManifestFile] = []
+        fresh = {manifest.manifest_path for manifest in own}
+        mergeable = [manifest for manifest in own + existing if manifest.content == ManifestContent.DATA]
+        for spec_id, group in groupby(sorted(mergeable, key=_manifest_spec_id, reverse=True), key=_manifest_spec_id):
+            for members in _bins(list(group), properties.target_manifest_size_bytes):
+                waiting = len(members) < properties.manifest_merge_min_count and any(
+                    member.manifest_path in fresh for member in members
+                )
+                if len(members) == 1 or waiting:
+                    result += members
+                else:
+                    result += self._merged_manifest(head, head.specs()[spec_id], members)
+        return result + [manifest for manifest in existing if manifest.content != ManifestContent.DATA]
+
+    def _merged_manifest(
+        self, head: TableMetadata, spec: PartitionSpec, members: list[ManifestFile]
+    ) -> list[ManifestFile]:
+        key = tuple(member.manifest_path for member in members)
+        if key not in self._merged:
+            entries = [entry for member in members for entry in self._carried_entries(member)]
+            self._merged[key] = self._write(spec, head.schema(), entries)
+        return self._merged[key]
+
+    def _carried_entries(self, manifest: ManifestFile) -> Iterable[ManifestEntry]:
+        """The live entries of a manifest as they stand in a manifest that replaces it."""
+        for entry in manifest.fetch_manifest_entry(self.io, discard_deleted=True):
+            if manifest.sequence_number == UNASSIGNED_SEQ:
+                # Our own files keep their status, and inherit their sequence numbers later.
+                yield ManifestEntry.from_args(
+                    status=entry.status, snapshot_id=entry.snapshot_id, data_file=entry.data_file
+                )
+            else:
+                yield ManifestEntry.from_args(
+                    status=ManifestEntryStatus.EXISTING,
+                    snapshot_id=entry.snapshot_id,
+                    sequence_number=entry.sequence_number,
+                    file_sequence_number=entry.file_sequence_number,
+                    data_file=entry.data_file,
+                )
+
+    def _write(self, spec: PartitionSpec, schema: Schema, entries: list[ManifestEntry]) -> list[ManifestFile]:
+        """Write entries into manifests of about the target size."""
+        manifests: list[ManifestFile] = []
+        target_bytes = WriteProperties.of(self.metadata.properties).target_manifest_size_bytes
+        remaining = entries
+        while remaining:
+            path = self._provider.new_metadata_location(f"{self._commit_uuid}-m{self._count}.avro")
+            self._count += 1
+            self.written.append(path)
+            writer = self._writer(spec, schema, self.io.new_output(path))
+            with writer:
+                while remaining:
+                    writer.add_block(remaining[:_ENTRIES_A_BLOCK])
+                    remaining = remaining[_ENTRIES_A_BLOCK:]
+                    if writer.tell() >= target_bytes:
+                        break
+            manifests.append(writer.to_manifest_file())
+        return manifests
+
+    def _writer(self, spec: PartitionSpec, schema: Schema, output: OutputFile) -> _BlockWriterV1 | _BlockWriterV2:
+        writer = _BlockWriterV1 if self.metadata.format_version == 1 else _BlockWriterV2
+        return writer(spec, schema, output, self.snapshot_id, self._codec)
+
+    @property
+    def _provider(self) -> LocationProvider:
+        return load_location_provider(self.metadata.location, self.metadata.properties)
+
+    @property
+    def _codec(self) -> AvroCompressionCodec:
+        codec = WriteProperties.of(self.metadata.properties).avro_compression_codec
+        if codec not in _CODECS:
+            raise ConfigurationError(
+                f"write.avro.compression-codec: unknown codec {codec!r}", hint=f"one of {', '.join(_CODECS)}"
+            )
+        return _CODECS[codec]
+
+
+class _BlockWriterV1(ManifestWriterV1):
+    """Adds entries a block at a time, where PyIceberg makes a block, and a compression run, of each entry."""
+
+    def add_block(self, entries: list[ManifestEntry]) -> None:
+        _add_block(self, entries)
+
+
+class _BlockWriterV2(ManifestWriterV2):
+    """The same for format version 2."""
+
+    def add_block(self, entries: list[ManifestEntry]) -> None:
+        _add_block(self, entries)
+
+
+def _add_block(writer: ManifestWriter, entries: list[ManifestEntry]) -> None:
+    held: list[ManifestEntry] = []
+    output, writer._writer = writer._writer, _Collector(held)  # type: ignore[assignment]
+    try:
+        for entry in entries:
+            writer.add_entry(entry)
+    finally:
+        writer._writer = output
+    output.write_block(held)
+
+
+class _Collector:
+    """Stands in for the Avro file while PyIceberg's writer counts and checks entries."""
+
+    def __init__(self, held: list[ManifestEntry]) -> None:
+        self._held = held
+
+    def write_block(self, entries: list[ManifestEntry]) -> None:
+        self._held += entries
+
+
+def _spec_id(file: DataFile) -> int:
+    return file.spec_id
+
+
+def _manifest_spec_id(manifest: ManifestFile) -> int:
+    return manifest.partition_spec_id
+
+
+def _bins(manifests: list[ManifestFile], target_bytes: int) -> list[list[ManifestFile]]:
+    """Neighbours together up to the target size, packed from the oldest: the newest bin is the one that fills."""
+    bins: list[list[ManifestFile]] = []
+    size_bytes = 0
+    for manifest in reversed(manifests):
+        if bins and size_bytes + manifest.manifest_length <= target_bytes:
+            bins[-1].append(manifest)
+            size_bytes += manifest.manifest_length
+        else:
+            bins.append([manifest])
+            size_bytes = manifest.manifest_length
+    return [list(reversed(members)) for members in reversed(bins)]

@@ -1,0 +1,218 @@
+"""Replace the old state of one or several tables by the new one, and say truthfully how that went.
+
+Four answers, as values: `Swapped`, `Lost` (somebody else was faster, nothing of this landed), `Refused` (the catalog
+will never take it, nothing landed) and `Unknown` (an error after which it may have landed). Whoever asked decides what
+to do.
+
+SQL catalogs are moved by our own conditional UPDATEs in one SQL transaction, however many tables take part; an error
+before that transaction's COMMIT means that nothing landed, an error from the COMMIT itself means that nobody knows. All
+other catalogs are moved one table at a time through `catalog.commit_table`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
+from pyiceberg.exceptions import (
+    AuthorizationExpiredError,
+    BadRequestError,
+    CommitFailedException,
+    ForbiddenError,
+    NoSuchNamespaceError,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+    UnauthorizedError,
+)
+from pyiceberg.table.update import AssertCreate, TableRequirement, TableUpdate
+from sqlalchemy import Connection, insert, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+
+from icefusion.clock import Clock
+from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, row_filter, translate
+from icefusion.commit.cleanup import delete_files
+from icefusion.commit.metadata import apply_updates, dropped_metadata_files, next_metadata_location, write_metadata_file
+from icefusion.errors import IcefusionError
+
+__all__ = ["Lost", "Move", "Refused", "SwapOutcome", "Swapped", "Unknown", "can_swap_many", "swap"]
+
+
+@dataclass(frozen=True)
+class Move:
+    """One table's step from a state to the next.
+
+    Attributes:
+        base: The newest known state, or the first state of a table that is to be created.
+        updates: What changes.
+        requirements: What must still hold for it.
+    """
+
+    base: TableHandle | StagedTable
+    updates: tuple[TableUpdate, ...]
+    requirements: tuple[TableRequirement, ...]
+
+
+@dataclass(frozen=True)
+class Swapped:
+    """All tables moved; ``tables`` are their new states, in order."""
+
+    tables: tuple[TableHandle, ...]
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Somebody else was faster; nothing landed."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The catalog will not take it; nothing landed."""
+
+    error: IcefusionError
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """It may have landed or not."""
+
+    error: Exception
+
+
+SwapOutcome = Swapped | Lost | Refused | Unknown
+
+
+def can_swap_many(client: CatalogClient) -> bool:
+    """Whether several tables can be moved all or none."""
+    return isinstance(client.catalog, SqlCatalog)
+
+
+def swap(client: CatalogClient, moves: Sequence[Move], clock: Clock) -> SwapOutcome:
+    """Move tables to their next state, all or none.
+
+    Args:
+        client: The catalog.
+        moves: One for each table; more than one only where `can_swap_many`.
+        clock: Tells the time of the change.
+    """
+    if isinstance(client.catalog, SqlCatalog):
+        return _SqlSwap(client, client.catalog, clock).run(moves)
+    if len(moves) != 1:
+        raise ValueError("this catalog moves one table at a time")
+    return _swap_one(client, moves[0])
+
+
+class _SqlSwap:
+    """Conditional UPDATEs (and INSERTs for new tables) in one SQL transaction."""
+
+    def __init__(self, client: CatalogClient, catalog: SqlCatalog, clock: Clock) -> None:
+        self._client = client
+        self._catalog = catalog
+        self._clock = clock
+        self._written: list[tuple[TableHandle, str]] = []
+
+    def run(self, moves: Sequence[Move]) -> SwapOutcome:
+        try:
+            states = [self._stage(move) for move in moves]
+        except CommitFailedException as exc:
+            self._discard()
+            return Lost(str(exc))
+        except BaseException:
+            self._discard()
+            raise
+        outcome = self._execute(moves, states)
+        if isinstance(outcome, (Lost, Refused)):
+            self._discard()
+        elif isinstance(outcome, Swapped):
+            self._settle(moves, states)
+        return outcome
+
+    def _stage(self, move: Move) -> TableHandle:
+        """Write the metadata file of the next state."""
+        staged = isinstance(move.base, StagedTable)
+        handle = move.base.handle if isinstance(move.base, StagedTable) else move.base
+        for requirement in move.requirements:
+            requirement.validate(None if staged else handle.metadata)
+        base_location = None if staged else handle.metadata_location
+        metadata = apply_updates(handle.metadata, move.updates, base_location=base_location, clock=self._clock)
+        location = next_metadata_location(metadata, base_location)
+        self._written.append((handle, location))
+        write_metadata_file(metadata, handle.io, location)
+        return handle.with_state(metadata, location)
+
+    def _execute(self, moves: Sequence[Move], states: Sequence[TableHandle]) -> SwapOutcome:
+        try:
+            with self._catalog.engine.connect() as connection:
+                transaction = connection.begin()
+                # Tables are moved in one order everywhere, so that two such transactions cannot wait for each other.
+                for move, state in sorted(zip(moves, states, strict=True), key=lambda pair: pair[1].identifier):
+                    lost = self._point(connection, move, state)
+                    if lost is not None:
+                        transaction.rollback()
+                        return lost
+                try:
+                    transaction.commit()
+                except SQLAlchemyError as exc:
+                    return Unknown(exc)
+        except SQLAlchemyError as exc:
+            # Before COMMIT: the database takes back what was not committed.
+            return Lost(f"the catalog's database failed before the commit: {exc.__class__.__name__}: {exc.args[:1]}")
+        return Swapped(tuple(states))
+
+    def _point(self, connection: Connection, move: Move, state: TableHandle) -> Lost | Refused | None:
+        table = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__]
+        if isinstance(move.base, StagedTable):
+            namespace = ".".join(state.identifier[:-1])
+            row = self._catalog._create_table_row(namespace, state.identifier[-1], state.metadata_location)
+            try:
+                connection.execute(insert(table).values(**row))
+            except IntegrityError:
+                return Refused(translate(TableAlreadyExistsError(), f"table {state.name}"))
+            return None
+        base = move.base.metadata_location
+        statement = (
+            update(table)
+            .where(*row_filter(self._catalog.name, state.identifier), table.c.metadata_location == base)
+            .values(metadata_location=state.metadata_location, previous_metadata_location=base)
+        )
+        if connection.execute(statement).rowcount != 1:
+            return Lost(f"table {state.name} was changed by another commit")
+        return None
+
+    def _discard(self) -> None:
+        for handle, location in self._written:
+            delete_files(handle.io, [location])
+
+    def _settle(self, moves: Sequence[Move], states: Sequence[TableHandle]) -> None:
+        for move, state in zip(moves, states, strict=True):
+            self._client.remember(state)
+            delete_files(state.io, dropped_metadata_files(move.base.metadata, state.metadata))
+
+
+def _swap_one(client: CatalogClient, move: Move) -> SwapOutcome:
+    staged = isinstance(move.base, StagedTable)
+    handle = move.base.handle if isinstance(move.base, StagedTable) else move.base
+    updates = (*move.base.updates, *move.updates) if isinstance(move.base, StagedTable) else move.updates
+    requirements = (AssertCreate(),) if staged else move.requirements
+    what = f"table {handle.name}"
+    try:
+        response = client.catalog.commit_table(handle.table, requirements, updates)
+    except CommitFailedException as exc:
+        return Lost(str(exc).splitlines()[0] if str(exc) else f"{what} was changed by another commit")
+    except (
+        NoSuchTableError,
+        NoSuchNamespaceError,
+        TableAlreadyExistsError,
+        BadRequestError,
+        UnauthorizedError,
+        ForbiddenError,
+        AuthorizationExpiredError,
+    ) as exc:
+        return Refused(translate(exc, what))
+    except Exception as exc:  # whatever is not known to mean "nothing landed" may have landed
+        return Unknown(exc)
+    state = handle.with_state(response.metadata, response.metadata_location)
+    client.remember(state)
+    return Swapped((state,))
