@@ -1,0 +1,138 @@
+"""Where write tasks run: streams of record batches in, data files out.
+
+`write_streams` is one task, on the threads of this process. What it is told of the table is a picklable value, and its
+answer is a list of data files, so that other places to run it can be added. What happens in between is up to a layout:
+`Appender` for tables whose rows go into files as they come, `Fanout` for tables that are partitioned or sorted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile
+
+from icefusion.errors import ConfigurationError
+from icefusion.reports import WriteReport
+from icefusion.write.files import TableFiles, WriteTarget
+from icefusion.write.layout import Appender, Fanout, Layout
+from icefusion.write.workers import Align, Progress, Stop, pull_streams, run_tasks
+
+__all__ = ["WriteOptions", "WriteResult", "WriteTarget", "write_streams"]
+
+logger = logging.getLogger("icefusion")
+
+
+@dataclass(frozen=True)
+class WriteOptions:
+    """How a write task runs.
+
+    Attributes:
+        threads: Threads that encode.
+        memory_limit_bytes: Arrow bytes that the task may hold at a time; None lets it choose.
+        write_uuid: Part of each file's name, by which the files of one operation can be told.
+        task_id: Part of each file's name, by which the tasks of one operation can be told.
+    """
+
+    threads: int
+    memory_limit_bytes: int | None = None
+    write_uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
+    task_id: int = 0
+
+    def __post_init__(self) -> None:
+        if self.threads < 1:
+            raise ConfigurationError(f"WriteOptions.threads: expected at least 1, found {self.threads}")
+        if self.memory_limit_bytes is not None and self.memory_limit_bytes < 1:
+            raise ConfigurationError(
+                f"WriteOptions.memory_limit_bytes: expected at least 1, found {self.memory_limit_bytes}"
+            )
+
+
+@dataclass(frozen=True)
+class WriteResult:
+    """The files of a write task, and what is to be said of it."""
+
+    files: tuple[DataFile, ...]
+    report: WriteReport
+
+
+def write_streams(
+    streams: Sequence[Iterator[pa.RecordBatch]],
+    target: WriteTarget,
+    io: FileIO,
+    options: WriteOptions,
+    *,
+    align: Align | None = None,
+    progress: Progress | None = None,
+) -> WriteResult:
+    """Write all rows of some streams into data files of a table; nothing is committed.
+
+    Args:
+        streams: Where the rows come from. All of them are pulled at the same time; fewer streams than threads are
+            shared.
+        target: The table.
+        io: Where its files go.
+        options: How many threads, and how much memory.
+        align: Fits a batch to the table; runs in the threads. Without it, batches have exactly the Arrow schema
+            `icefusion.bridge.schema.iceberg_to_arrow` of the target.
+        progress: Told of each batch, one call at a time: its rows and its Arrow bytes.
+
+    Returns:
+        The data files, which from now on are the caller's to commit or to delete, and a report. No rows, no files.
+
+    Raises:
+        StorageError: A data file or a temporary file could not be written.
+        ConfigurationError: A table property makes no sense.
+        BaseException: Whatever a stream, `align` or `progress` raised, or a keyboard interrupt, as it was raised.
+            After any error no file is left; what could not be deleted is named in a note on the error.
+    """
+    started = time.perf_counter()
+    files = TableFiles(target, io, options.write_uuid, options.task_id)
+    stop = Stop()
+    with contextlib.ExitStack() as cleanup:
+        layout = _layout(files, options, stop)
+        cleanup.callback(layout.discard)
+        try:
+            rest = pull_streams(
+                streams, layout.work, layout.pile_size, options.threads, stop, align=align, progress=progress
+            )
+            run_tasks(layout.finish(rest), options.threads, stop)
+        except BaseException as error:
+            layout.abort()
+            files.delete(error)
+            _close(streams)
+            raise
+    data_files = tuple(layout.data_files)
+    report = WriteReport(
+        target.table,
+        rows=sum(file.record_count for file in data_files),
+        files=len(data_files),
+        bytes=sum(file.file_size_in_bytes for file in data_files),
+        partitions=layout.partitions,
+        spilled_bytes=layout.spilled_bytes,
+        seconds=time.perf_counter() - started,
+    )
+    return WriteResult(data_files, report)
+
+
+def _layout(files: TableFiles, options: WriteOptions, stop: Stop) -> Layout:
+    if files.target.spec.fields or files.target.sort_order.fields:
+        return Fanout(files, options.threads, options.memory_limit_bytes)
+    return Appender(files, options.threads, options.memory_limit_bytes)
+
+
+def _close(streams: Sequence[Iterator[pa.RecordBatch]]) -> None:
+    for stream in streams:
+        close: Callable[[], None] | None = getattr(stream, "close", None)
+        if close is None:
+            continue
+        try:
+            close()
+        except Exception:  # noqa: BLE001 - the first error is the one to be told
+            logger.warning("a stream could not be closed after a failed write", exc_info=True)

@@ -1,0 +1,212 @@
+"""A rolling Parquet writer: rows in, data files of about the target size out.
+
+A file is closed when its encoded bytes reach the target, and a row group when its Arrow bytes or its rows reach their
+limits. A row group cannot be left half way, so before one is begun its rows are cut to what the file still has room
+for, by the running ratio of encoded to Arrow bytes that all writers of the operation share. One call writes one row
+group: pyarrow encodes it on the calling thread, without the interpreter lock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import OutputStream
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.typedef import Record
+
+from icefusion.write.encodings import ColumnProfile, dictionary_columns, profile_columns
+from icefusion.write.files import Partition, TableFiles, storage_errors
+from icefusion.write.metrics import FileMetrics, add_counts, count_nans, file_metrics
+
+__all__ = ["RollingWriter"]
+
+FULL = 0.95
+"""A file this full counts as full; a row group for the rest would be too small to be worth it."""
+SLACK = 0.1
+"""Rows that exceed a soft limit by this share stay together."""
+DEFAULT_LEVELS = {"zstd": 3}
+LEVELLED = ("zstd", "gzip", "brotli")
+
+
+class RollingWriter:
+    """Writes the rows of one partition, or of an unpartitioned table, into files; for one thread at a time.
+
+    Args:
+        files: What the files of the operation have in common.
+        partition: The partition that the rows belong to; None where the table has none.
+        profiles: What is known of the columns; None looks at the first row group of each file.
+        is_sorted: The rows come in the table's sort order, from the first `write` to `close`.
+    """
+
+    def __init__(
+        self,
+        files: TableFiles,
+        partition: Partition | None = None,
+        *,
+        profiles: Sequence[ColumnProfile] | None = None,
+        is_sorted: bool = False,
+    ) -> None:
+        self._files = files
+        self._partition = partition
+        self._profiles = profiles
+        self._is_sorted = is_sorted
+        self._open: _OpenFile | None = None
+        self._closed: list[DataFile] = []
+
+    def write(self, table: pa.Table) -> None:
+        """Write rows, as one row group where they fit in one.
+
+        Raises:
+            StorageError: A file could not be written.
+        """
+        offset = 0
+        row_bytes = table.nbytes / max(1, table.num_rows)
+        while offset < table.num_rows:
+            rows = self._rows_of_next_group(table.num_rows - offset, row_bytes)
+            self._write_group(table.slice(offset, rows), row_bytes)
+            offset += rows
+
+    def close(self) -> list[DataFile]:
+        """Finish the last file; the answer is all files written since the writer was made."""
+        self._roll()
+        return self._closed
+
+    def abort(self) -> None:
+        """Let go of the open file, in whatever state it is."""
+        if self._open is not None:
+            self._open.abort()
+            self._open = None
+
+    def _rows_of_next_group(self, rows: int, row_bytes: float) -> int:
+        options = self._files.options
+        groups = max(
+            math.ceil(rows / options.row_group_limit),
+            math.ceil(rows * row_bytes / options.row_group_size_bytes - SLACK),
+            1,
+        )
+        written = self._open.size_bytes if self._open is not None else 0
+        room = options.target_file_size_bytes - written
+        rows_in_room = room / max(1e-9, row_bytes * (self._files.encoded_ratio or 1.0))
+        wanted = math.ceil(rows / groups)
+        if wanted > rows_in_room * (1 + SLACK):
+            wanted = max(1, int(rows_in_room))
+        return min(wanted, rows)
+
+    def _write_group(self, rows: pa.Table, row_bytes: float) -> None:
+        if self._open is None:
+            self._open = self._new_file(rows)
+        before = self._open.size_bytes
+        self._open.write_group(rows)
+        self._files.note_encoded(int(rows.num_rows * row_bytes), self._open.size_bytes - before)
+        if self._open.size_bytes >= FULL * self._files.options.target_file_size_bytes:
+            self._roll()
+
+    def _new_file(self, rows: pa.Table) -> _OpenFile:
+        profiles = self._profiles
+        if profiles is None:
+            profiles = profile_columns(rows, self._files.leaves)
+        dictionaries = dictionary_columns(profiles, rows.num_rows, self._files.options.dict_size_bytes)
+        return _OpenFile(self._files, self._partition, dictionaries)
+
+    def _roll(self) -> None:
+        if self._open is not None:
+            self._closed.append(self._open.close(self._is_sorted))
+            self._open = None
+
+
+class _OpenFile:
+    """One file that is being written."""
+
+    def __init__(self, files: TableFiles, partition: Partition | None, dictionaries: list[str]) -> None:
+        self._files = files
+        self._partition = partition
+        self._path = files.new_path(partition)
+        self._nans: defaultdict[int, int] = defaultdict(int)
+        self._footers: list[pq.FileMetaData] = []
+        self._nan_leaves = [leaf for leaf in files.leaves if files.modes[leaf.field_id].counts]
+        self.size_bytes = 0
+        with storage_errors(self._path, "created"):
+            self._sink: OutputStream = files.io.new_output(self._path).create()
+            try:
+                self._writer = pq.ParquetWriter(self._sink, files.arrow_schema, **self._settings(dictionaries))
+            except BaseException:
+                self._sink.close()
+                raise
+
+    def write_group(self, rows: pa.Table) -> None:
+        add_counts(self._nans, count_nans(rows, self._nan_leaves))
+        with storage_errors(self._path):
+            self._writer.write_table(rows, row_group_size=rows.num_rows)
+            self.size_bytes = self._tell()
+
+    def close(self, is_sorted: bool) -> DataFile:
+        with storage_errors(self._path):
+            self._writer.close()
+            self.size_bytes = self._tell()
+            self._sink.close()
+        footer = self._footers[0]
+        files = self._files
+        return self._data_file(footer, file_metrics(footer, files.leaves, files.modes, self._nans), is_sorted)
+
+    def abort(self) -> None:
+        for resource in (self._writer, self._sink):
+            try:
+                resource.close()
+            except Exception:  # noqa: BLE001, PERF203 - the file is about to be deleted, whatever state it is in
+                pass
+        self._writer.is_open = False  # or it would try to close again when it is collected
+
+    def _tell(self) -> int:
+        return int(self._sink.tell())  # type: ignore[attr-defined]
+
+    def _settings(self, dictionaries: list[str]) -> dict[str, Any]:
+        options = self._files.options
+        codec = options.compression_codec
+        level = options.compression_level if options.compression_level is not None else DEFAULT_LEVELS.get(codec)
+        return {
+            "version": "2.6",
+            "compression": codec,
+            "compression_level": level if codec in LEVELLED else None,
+            "use_dictionary": dictionaries,
+            "dictionary_pagesize_limit": options.dict_size_bytes,
+            "data_page_size": options.page_size_bytes,
+            "max_rows_per_page": options.page_row_limit,
+            "write_page_index": True,
+            "store_decimal_as_integer": True,
+            "store_schema": False,
+            "metadata_collector": self._footers,
+        }
+
+    def _data_file(self, footer: pq.FileMetaData, metrics: FileMetrics, is_sorted: bool) -> DataFile:
+        target = self._files.target
+        data_file = DataFile.from_args(
+            content=DataFileContent.DATA,
+            file_path=self._path,
+            file_format=FileFormat.PARQUET,
+            partition=self._partition.record if self._partition is not None else Record(),
+            record_count=footer.num_rows,
+            file_size_in_bytes=self.size_bytes,
+            column_sizes=metrics.column_sizes,
+            value_counts=metrics.value_counts,
+            null_value_counts=metrics.null_value_counts,
+            nan_value_counts=metrics.nan_value_counts,
+            lower_bounds=metrics.lower_bounds,
+            upper_bounds=metrics.upper_bounds,
+            split_offsets=_split_offsets(footer),
+            sort_order_id=target.sort_order.order_id if is_sorted else None,
+        )
+        data_file.spec_id = target.spec.spec_id
+        return data_file
+
+
+def _split_offsets(footer: pq.FileMetaData) -> list[int]:
+    offsets = []
+    for i in range(footer.num_row_groups):
+        first = footer.row_group(i).column(0)
+        offsets.append(first.dictionary_page_offset if first.has_dictionary_page else first.data_page_offset)
+    return offsets

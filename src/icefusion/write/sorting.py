@@ -1,0 +1,68 @@
+"""Rows in the order that a table's sort order asks for.
+
+Arrow sorts NaN next to null and takes both zeros for equal; Iceberg puts NaN above every value, -0.0 below 0.0, and
+lets each field say where its nulls go (specification, "Sorting"). So each key is turned into one without nulls whose
+plain ascending or descending order is the right one: a flag for null where there are any, then the values, those of
+floating-point keys as integers of the same order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.schema import Schema
+from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
+
+
+from icefusion.write.columns import leaf_columns
+
+__all__ = ["sort_table"]
+
+
+def sort_table(table: pa.Table, sort_order: SortOrder, schema: Schema) -> pa.Table:
+    """The rows of a table in a sort order; rows with equal keys keep their order."""
+    keys: list[pa.Array] = []
+    directions: list[str] = []
+    for sort_field in sort_order.fields:
+        values = _key_values(table, sort_field, schema)
+        if values.null_count:
+            first = sort_field.null_order == NullOrder.NULLS_FIRST
+            keys.append(pc.is_valid(values) if first else pc.is_null(values))
+            directions.append("ascending")
+        keys.append(_ordered(values))
+        directions.append("ascending" if sort_field.direction == SortDirection.ASC else "descending")
+    names = [str(i) for i in range(len(keys))]
+    indices = pc.sort_indices(
+        pa.table(dict(zip(names, keys, strict=True))), sort_keys=list(zip(names, directions, strict=True))
+    )
+    return table.take(indices)
+
+
+def _key_values(table: pa.Table, sort_field: SortField, schema: Schema) -> pa.ChunkedArray:
+    leaf = next(leaf for leaf in leaf_columns(schema) if leaf.field_id == sort_field.source_id)
+    source_type = schema.find_type(sort_field.source_id)
+    chunks = [transform_array(sort_field.transform, source_type, values) for values in leaf.values(table)]
+    values = pa.chunked_array(chunks).combine_chunks()
+    return values
+
+
+def _ordered(values: pa.Array) -> pa.Array:
+    if not pa.types.is_floating(values.type):
+        return values
+    return pa.array(_total_order(values))
+
+
+def _total_order(values: pa.Array) -> npt.NDArray[np.signedinteger]:
+    """Floating-point numbers -> integers of the same order, with every NaN last and -0.0 before 0.0."""
+    numbers = values.fill_null(0.0).to_numpy(zero_copy_only=False)
+    integer = np.int32 if numbers.dtype == np.float32 else np.int64
+    numbers = np.where(np.isnan(numbers), np.abs(numbers.dtype.type(np.nan)), numbers)
+    bits = numbers.view(integer)
+    # Negative numbers grow in magnitude as their bits count up: turn all bits but the sign around.
+    return np.where(bits < 0, bits ^ np.iinfo(integer).max, bits)
+
+
+def transform_array(transform, source_type, values):  # type: ignore
+    return transform.pyarrow_transform(source_type)(values)

@@ -1,0 +1,66 @@
+"""Record batches set aside on disk, to be read back as if they were still in memory.
+
+A batch is written to a temporary Arrow file without compression and mapped back: any slice of it is at hand at the cost
+of the pages it touches, and the operating system, not this process, decides what of it stays in memory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import tempfile
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+
+from icefusion.write.files import storage_errors
+
+__all__ = ["SpillFolder"]
+
+logger = logging.getLogger("icefusion")
+
+
+class SpillFolder:
+    """A temporary folder for the batches of one operation, made when the first one comes; may be used by threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._numbers = itertools.count(1)
+        self.spilled_bytes = 0
+
+    def spill(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Write a batch to disk; the answer is the same batch, backed by the file.
+
+        Raises:
+            StorageError: The file could not be written.
+        """
+        path = self._new_path()
+        with storage_errors(str(path)):
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            mapped = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+            size_bytes = path.stat().st_size
+            # The mapping keeps the bytes; without a name the file goes with the last batch, come what may.
+            with contextlib.suppress(OSError):  # not on every system
+                path.unlink()
+        with self._lock:
+            self.spilled_bytes += size_bytes
+        return mapped
+
+    def close(self) -> None:
+        """Remove all temporary files."""
+        if self._folder is not None:
+            try:
+                self._folder.cleanup()
+            except OSError:
+                logger.warning("%s: temporary files could not be removed", self._folder.name, exc_info=True)
+
+    def _new_path(self) -> Path:
+        with self._lock:
+            if self._folder is None:
+                with storage_errors(tempfile.gettempdir(), "used for temporary files"):
+                    self._folder = tempfile.TemporaryDirectory(prefix="icefusion-spill-")
+            return Path(self._folder.name) / f"{next(self._numbers):05d}.arrow"

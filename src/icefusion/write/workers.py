@@ -1,0 +1,228 @@
+"""Threads that pull record batches and work them off.
+
+Batches are pulled by as many threads as there are streams, and at least as many as may work: the streams of one query
+can depend on each other, so each must be asked all the time. What was pulled goes onto one pile. Whoever makes the
+pile full takes it and works it off, while the others go on pulling. At most `threads` piles are worked off at a time,
+and with all of them busy nobody gets past a full pile, so there is no queue, and memory is bounded by the sizes of
+`threads` + 1 piles and a batch a stream.
+
+The first error stops all: threads look at `Stop` before each batch and each task. The thread that waits for them does
+nothing else, and wakes often enough to see a keyboard interrupt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+__all__ = ["PileSize", "Stop", "pull_streams", "run_tasks"]
+
+logger = logging.getLogger("icefusion")
+
+Progress = Callable[[int, int], None]
+Align = Callable[[pa.RecordBatch], pa.RecordBatch]
+POLL_S = 0.1
+
+
+@dataclass(frozen=True)
+class PileSize:
+    """When a pile of batches is full."""
+
+    rows: int
+    size_bytes: int
+
+
+class Stop:
+    """The first error of a group of threads; being set, it tells all of them to stop."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.error: BaseException | None = None
+
+    def set(self, error: BaseException) -> None:
+        """Stop because of an error; a later one is only logged."""
+        with self._lock:
+            if self.error is None:
+                self.error = error
+            else:
+                logger.debug("another thread failed as well", exc_info=error)
+
+    def is_set(self) -> bool:
+        """Whether there was an error."""
+        return self.error is not None
+
+
+def pull_streams(
+    streams: Sequence[Iterator[pa.RecordBatch]],
+    work: Callable[[list[pa.RecordBatch]], None],
+    pile_size: PileSize,
+    threads: int,
+    stop: Stop,
+    *,
+    align: Align | None = None,
+    progress: Progress | None = None,
+) -> list[pa.RecordBatch]:
+    """Pull all streams to their ends and have `work` done on each full pile; the answer is what was left on the pile.
+
+    Raises:
+        BaseException: The first error of a stream, of `align`, of `progress` or of `work`, as it was raised.
+    """
+    pile = _Pile(pile_size, work, threads, progress)
+    sources = [_Source(stream) for stream in streams]
+    pullers = max(threads, len(sources)) if sources else 0
+
+    def pull(source: _Source) -> None:
+        while not stop.is_set():
+            batch = source.next_batch()
+            if batch is None:
+                pile.end_of_stream()
+                return
+            if batch.num_rows:
+                pile.put(batch if align is None else align(batch), stop)
+
+    _run([_bind(pull, sources[i % len(sources)]) for i in range(pullers)], stop)
+    return pile.take()
+
+
+def run_tasks(tasks: Iterable[Callable[[], None]], threads: int, stop: Stop) -> None:
+    """Run tasks on so many threads, in order.
+
+    Raises:
+        BaseException: The first error of a task, as it was raised; tasks that had not begun were left out.
+    """
+    waiting = deque(tasks)
+
+    def work() -> None:
+        while not stop.is_set():
+            try:
+                task = waiting.popleft()
+            except IndexError:
+                return
+            task()
+
+    _run([work] * min(threads, len(waiting)), stop)
+
+
+class _Source:
+    """A stream that several threads may pull, one at a time."""
+
+    def __init__(self, stream: Iterator[pa.RecordBatch]) -> None:
+        self._stream: Iterator[pa.RecordBatch] | None = stream
+        self._lock = threading.Lock()
+
+    def next_batch(self) -> pa.RecordBatch | None:
+        with self._lock:
+            batch = None if self._stream is None else next(self._stream, None)
+            if batch is None:
+                self._stream = None  # a stream that has ended is not asked again
+            return batch
+
+
+class _Pile:
+    """Batches that wait to be worked off together."""
+
+    def __init__(
+        self,
+        size: PileSize,
+        work: Callable[[list[pa.RecordBatch]], None],
+        threads: int,
+        progress: Progress | None,
+    ) -> None:
+        self._size = size
+        self._work = work
+        self._slots = threading.Semaphore(threads)
+        self._progress = progress
+        self._lock = threading.Lock()
+        self._batches: list[pa.RecordBatch] = []
+        self._rows = 0
+        self._bytes = 0
+
+    def put(self, batch: pa.RecordBatch, stop: Stop) -> None:
+        """Add a batch, cut where the pile gets full; work off each pile that it fills."""
+        row_bytes = max(1.0, batch.nbytes / batch.num_rows)
+        offset = 0
+        while offset < batch.num_rows and not stop.is_set():
+            with self._lock:
+                rows = min(batch.num_rows - offset, self._room(row_bytes))
+                self._add(batch.slice(offset, rows), int(rows * row_bytes))
+                offset += rows
+                full = self._take_if(1.0)
+            if full:
+                self._work_off(full)
+
+    def end_of_stream(self) -> None:
+        """A thread has nothing more to pull: it had better work off a part of a pile than wait for the others."""
+        with self._lock:
+            part = self._take_if(0.25)
+        if part:
+            self._work_off(part)
+
+    def take(self) -> list[pa.RecordBatch]:
+        """All that is on the pile."""
+        batches, self._batches, self._rows, self._bytes = self._batches, [], 0, 0
+        return batches
+
+    def _room(self, row_bytes: float) -> int:
+        """Rows of so many bytes that the pile still takes, at least one."""
+        by_bytes = (self._size.size_bytes - self._bytes) / row_bytes
+        return max(1, min(self._size.rows - self._rows, int(by_bytes) + 1))
+
+    def _add(self, batch: pa.RecordBatch, size_bytes: int) -> None:
+        self._batches.append(batch)
+        self._rows += batch.num_rows
+        self._bytes += size_bytes
+        if self._progress is not None:
+            self._progress(batch.num_rows, size_bytes)
+
+    def _take_if(self, share: float) -> list[pa.RecordBatch]:
+        if self._rows < share * self._size.rows and self._bytes < share * self._size.size_bytes:
+            return []
+        # The lock is held while all slots are busy: that is what keeps the others from piling up more.
+        self._slots.acquire()
+        return self.take()
+
+    def _work_off(self, batches: list[pa.RecordBatch]) -> None:
+        try:
+            self._work(batches)
+        finally:
+            self._slots.release()
+
+
+def _bind(function: Callable[[_Source], None], source: _Source) -> Callable[[], None]:
+    return lambda: function(source)
+
+
+def _run(functions: Sequence[Callable[[], None]], stop: Stop) -> None:
+    """Run each function on a thread of its own and wait for all; raise the first error."""
+
+    def guarded(function: Callable[[], None]) -> None:
+        try:
+            function()
+        except BaseException as exc:  # noqa: BLE001 - it is raised again by the thread that waits
+            stop.set(exc)
+
+    threads = [
+        threading.Thread(target=guarded, args=(f,), name=f"icefusion-write-{i}") for i, f in enumerate(functions)
+    ]
+    try:
+        for thread in threads:
+            thread.start()
+        _join(threads)
+    except BaseException as exc:  # a keyboard interrupt, or no more threads
+        stop.set(exc)
+        with contextlib.suppress(KeyboardInterrupt):
+            _join([thread for thread in threads if thread.ident is not None])
+    if stop.error is not None:
+        raise stop.error
+
+
+def _join(threads: Sequence[threading.Thread]) -> None:
+    for thread in threads:
+        while thread.is_alive():
+            thread.join(POLL_S)
