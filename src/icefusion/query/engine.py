@@ -1,0 +1,363 @@
+"""Queries over table views and sources -> streams of record batches: DataFusion, behind one door.
+
+A query is planned twice. The first time its tables are empty; the optimizer still shows which columns and which rows of
+each it wants, and by that the files of the snapshots are pruned. The second time the tables are scans over just the
+files that are left.
+
+Tables have names only while a statement is planned. Under a lock they are registered, the text is planned, and they are
+taken away again; the plan keeps what it needs. So no name outlives its statement, and threads that use one name for
+different things do not meet.
+
+DataFusion skips a missing file without a word. So once a stream has begun, which is when the list of files has been
+looked up, the files are looked for again: one that is missing then was never read, and is an error before the first row
+is given out.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion.catalog import Catalog, Schema
+from pyiceberg.manifest import DataFile
+
+from icefusion.config import default_threads
+from icefusion.errors import BindError, ExecutionError
+from icefusion.naming import normalize
+from icefusion.query.filelist import FileScanner
+from icefusion.query.files import ManifestReader, plan_files
+from icefusion.query.footers import FooterReader
+from icefusion.query.presence import check_present
+from icefusion.query.scan import TableView, scan_files, view_schema
+from icefusion.query.sources import Source
+from icefusion.query.translate import is_engine_error, translate
+from icefusion.query.wanted import Wanted, find_wanted
+from icefusion.reports import ScanReport
+from icefusion.sql.lexer import Kind, read_identifier, tokenize
+from icefusion.sql.statements import Query, TableReference
+
+__all__ = ["Engine", "PlannedQuery"]
+
+Binding = TableView | Source
+TableKey = tuple[str, str, str]
+"""Catalog, schema and table, as DataFusion knows them."""
+
+# Where names without a namespace live. No namespace of a user is called that.
+DEFAULT_CATALOG = "?icefusion?"
+DEFAULT_SCHEMA = "?sources?"
+
+BATCH_ROWS = 8192
+
+_SETTINGS = {
+    "datafusion.execution.time_zone": "UTC",
+    "datafusion.execution.parquet.schema_force_view_types": "false",
+    "datafusion.sql_parser.map_string_types_to_utf8view": "false",
+    "datafusion.catalog.information_schema": "false",
+}
+
+_READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
+
+
+class Engine:
+    """Plans and runs queries. One engine serves all statements and threads of a session.
+
+    Args:
+        memory_limit_bytes: What queries may hold in memory before they spill or fail; None for no limit.
+        threads: How many threads a query runs on; None for one a core.
+        batch_rows: How many rows a batch of a result has at most.
+        native_file_lists: Whether many files may be read as one scan.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory_limit_bytes: int | None = None,
+        threads: int | None = None,
+        batch_rows: int = BATCH_ROWS,
+        native_file_lists: bool = True,
+    ) -> None:
+        self._threads = threads or default_threads()
+        config = SessionConfig(_SETTINGS).with_target_partitions(self._threads).with_batch_size(batch_rows)
+        config = config.with_default_catalog_and_schema(DEFAULT_CATALOG, DEFAULT_SCHEMA)
+        runtime = RuntimeEnvBuilder().with_disk_manager_os()
+        if memory_limit_bytes is not None:
+            runtime = runtime.with_fair_spill_pool(memory_limit_bytes)
+        self._context = SessionContext(config, runtime)
+        self._lock = threading.RLock()
+        self._scanner = FileScanner(self._context, native=native_file_lists)
+        self._footers = FooterReader()
+        self._manifests = ManifestReader()
+
+    def plan(
+        self,
+        query: Query,
+        bindings: Sequence[Binding],
+        parameters: Mapping[str, pa.Scalar] | None = None,
+        *,
+        exact_decimals: bool = False,
+    ) -> PlannedQuery:
+        """Plan a query.
+
+        Args:
+            query: A SELECT, VALUES, WITH or EXPLAIN.
+            bindings: What each of `query.tables` stands for, in order. References to one name stand for one thing.
+            parameters: Values by parameter name, as `bind_parameters` gives them.
+            exact_decimals: Read a literal like 1.5 as a decimal instead of a double. Right for VALUES that go into
+                decimal columns; wrong beside double columns, which would be compared as decimals.
+
+        Raises:
+            ParseError: The text is not SQL.
+            BindError: It names something that is not there.
+            UnsupportedStatementError: It asks for something that is not done.
+            StorageError: A file of a table is missing or broken.
+        """
+        keys = [_key(query, reference) for reference in query.tables]
+        tables = _by_key(query, keys, bindings)
+        values = dict(parameters or {})
+        views = {key: binding for key, binding in tables.items() if isinstance(binding, TableView)}
+        frames = {key: self._source_frame(b) for key, b in tables.items() if isinstance(b, Source)}
+        scans: list[ScanReport] = []
+        files: list[tuple[TableView, tuple[DataFile, ...]]] = []
+        if views:
+            empty = {key: self._scanner.empty(view_schema(view.schema)) for key, view in views.items()}
+            with _translated(query, planning=True):
+                draft = self._draft(query, {**empty, **frames}, values, exact_decimals)
+                wanted = find_wanted(draft, {key: view.schema for key, view in views.items()})
+            for key, view in views.items():
+                frames[key], report, found = self._scan(view, wanted[key])
+                scans.append(report)
+                files.append((view, found))
+        with _translated(query, planning=True):
+            frame = self._draft(query, frames, values, exact_decimals)
+            if exact_decimals:
+                frame = _without_negative_scales(frame)
+        sources = [binding for binding in tables.values() if isinstance(binding, Source)]
+        return PlannedQuery(query, frame, tuple(scans), sources, files, self)
+
+    def _scan(self, view: TableView, wanted: Wanted) -> tuple[DataFrame, ScanReport, tuple[DataFile, ...]]:
+        began = time.perf_counter()
+        plan = plan_files(
+            view.name,
+            view.metadata,
+            view.snapshot_id,
+            view.schema,
+            view.io,
+            row_filter=wanted.row_filter,
+            staged=view.staged,
+            reader=self._manifests,
+        )
+        frame = scan_files(view, plan.files, self._scanner, self._footers, used=wanted.field_ids)
+        report = ScanReport(
+            table=view.name,
+            snapshot_id=view.snapshot_id,
+            manifests_total=plan.manifests_total,
+            manifests_read=plan.manifests_read,
+            files_total=plan.files_total,
+            files_read=len(plan.files),
+            bytes_read=sum(file.file_size_in_bytes for file in plan.files),
+            planning_s=time.perf_counter() - began,
+        )
+        return frame, report, plan.files
+
+    def _source_frame(self, source: Source) -> DataFrame:
+        return source.to_frame(self._context, self._threads, self._lock)
+
+    def _draft(
+        self, query: Query, frames: Mapping[TableKey, DataFrame], values: dict[str, pa.Scalar], exact_decimals: bool
+    ) -> DataFrame:
+        """Plan the text with these tables under their names."""
+        with self._lock, self._named(frames), self._reading_decimals(exact_decimals):
+            return self._context.sql_with_options(query.text, _READ_ONLY, param_values=values or None)
+
+    @contextmanager
+    def _named(self, frames: Mapping[TableKey, DataFrame]) -> Iterator[None]:
+        """Register the tables, and take them away again."""
+        registered: list[tuple[Schema, str]] = []
+        made: list[tuple[Catalog, str]] = []
+        try:
+            for (catalog_name, schema_name, table_name), frame in frames.items():
+                if catalog_name not in self._context.catalog_names():
+                    self._context.register_catalog_provider(catalog_name, Catalog.memory_catalog())
+                catalog = self._context.catalog(catalog_name)
+                if schema_name not in catalog.schema_names():
+                    catalog.register_schema(schema_name, Schema.memory_schema())
+                    made.append((catalog, schema_name))
+                schema = catalog.schema(schema_name)
+                schema.register_table(table_name, frame)
+                registered.append((schema, table_name))
+            yield
+        finally:
+            for schema, table_name in registered:
+                schema.deregister_table(table_name)
+            for catalog, schema_name in made:
+                catalog.deregister_schema(schema_name)
+
+    @contextmanager
+    def _reading_decimals(self, exact: bool) -> Iterator[None]:
+        if not exact:
+            yield
+            return
+        setting = "SET datafusion.sql_parser.parse_float_as_decimal = {}"
+        self._context.sql(setting.format("true"))
+        try:
+            yield
+        finally:
+            self._context.sql(setting.format("false"))
+
+
+class PlannedQuery:
+    """A planned query. It can be run more than once, as far as its sources can be read more than once.
+
+    Attributes:
+        schema: The schema of the result.
+        scans: Which files of which table it reads.
+    """
+
+    def __init__(
+        self,
+        query: Query,
+        frame: DataFrame,
+        scans: tuple[ScanReport, ...],
+        sources: Sequence[Source],
+        files: Sequence[tuple[TableView, tuple[DataFile, ...]]],
+        engine: Engine,
+    ) -> None:
+        self._query = query
+        self._frame = frame
+        self._sources = sources
+        self._files = files
+        self._engine = engine  # a frame needs its session alive
+        self.scans = scans
+        with _translated(query, planning=True):
+            self.schema: pa.Schema = frame.schema().remove_metadata()
+
+    @property
+    def replayable(self) -> bool:
+        """Whether every source of the query can be read again."""
+        return all(source.replayable for source in self._sources)
+
+    def stream(self) -> Iterator[pa.RecordBatch]:
+        """Run the query: one stream of batches. Closing it cancels the query.
+
+        Raises:
+            ExecutionError: While it runs, the query failed; `OutOfMemoryError` where it was for memory.
+            StorageError: A file is missing or broken.
+        """
+        with self._running():
+            stream = self._frame.execute_stream()
+            self._check_files()
+        return self._drain([iter(stream)])
+
+    def streams(self, count: int) -> list[Iterator[pa.RecordBatch]]:
+        """Run the query: at most `count` streams, to be drained at the same time, each by a thread of its own."""
+        with self._running():
+            partitions = [iter(stream) for stream in self._frame.execute_stream_partitioned()]
+            self._check_files()
+        count = max(1, min(count, len(partitions)))
+        return [self._drain(partitions[index::count]) for index in range(count)]
+
+    def explain(self) -> str:
+        """The physical plan, one operator a line."""
+        with self._running():
+            return str(self._frame.execution_plan().display_indent())
+
+    def _check_files(self) -> None:
+        for view, files in self._files:
+            check_present(files, view.io)
+
+    def _drain(self, partitions: list[Iterator[Any]]) -> Iterator[pa.RecordBatch]:
+        """The batches of some partitions in turn, so that none of them is left waiting."""
+        while partitions:
+            for partition in tuple(partitions):
+                with self._running():
+                    batch = next(partition, None)
+                if batch is None:
+                    partitions.remove(partition)
+                    continue
+                rows = batch.to_pyarrow()
+                if rows.num_rows:
+                    yield self._stamped(rows)
+
+    def _stamped(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch in the schema that was promised: nullability and metadata may differ from batch to batch."""
+        if rows.schema.equals(self.schema, check_metadata=True):
+            return rows
+        if rows.schema.types == self.schema.types:
+            return pa.RecordBatch.from_arrays(rows.columns, schema=self.schema)
+        return rows.cast(self.schema)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        try:
+            with _translated(self._query, planning=False):
+                yield
+        except ExecutionError as exc:
+            for source in self._sources:
+                if source.error is not None:
+                    error, source.error = source.error, None
+                    raise error from exc
+            raise
+
+
+@contextmanager
+def _translated(query: Query, *, planning: bool) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as exc:
+        if not is_engine_error(exc):
+            raise
+        raise translate(exc, query, planning=planning) from exc
+
+
+def _key(query: Query, reference: TableReference) -> TableKey:
+    """How DataFusion will look up what stands in the text for a reference.
+
+    The text is asked, not the reference's own name: a table at an earlier version was given another one.
+    """
+    parts: list[str] = []
+    expects_part = True
+    for token in tokenize(query.text[reference.start : reference.end]):
+        if expects_part and token.kind in (Kind.WORD, Kind.QUOTED):
+            parts.append(normalize(read_identifier(token)))
+        elif expects_part or token.key != ".":
+            break
+        expects_part = not expects_part
+    if not 1 <= len(parts) <= 3:
+        raise BindError(
+            f"table name {reference.name} has {len(parts)} parts",
+            sql=query.sql,
+            offset=reference.name.offset,
+            hint='write namespace.table or catalog.namespace.table; quote a nested namespace: "a.b".table',
+        )
+    catalog, schema, table = [DEFAULT_CATALOG, DEFAULT_SCHEMA][: 3 - len(parts)] + parts
+    return catalog, schema, table
+
+
+def _by_key(query: Query, keys: Sequence[TableKey], bindings: Sequence[Binding]) -> dict[TableKey, Binding]:
+    tables: dict[TableKey, Binding] = {}
+    for key, reference, binding in zip(keys, query.tables, bindings, strict=True):
+        if not _same(tables.setdefault(key, binding), binding):
+            raise BindError(f"{reference.name} stands for two things", sql=query.sql, offset=reference.name.offset)
+    return tables
+
+
+def _same(one: Binding, other: Binding) -> bool:
+    if one is other:
+        return True
+    if not isinstance(one, TableView) or not isinstance(other, TableView):
+        return False
+    same_state = (one.name, one.snapshot_id, one.staged) == (other.name, other.snapshot_id, other.staged)
+    return same_state and (one.metadata is other.metadata or one.metadata == other.metadata)
+
+
+def _without_negative_scales(frame: DataFrame) -> DataFrame:
+    """``1e3`` read exactly is a decimal with a scale below zero, which few can read: make it the double it looks like."""
+    odd = {
+        field.name: pa.float64() for field in frame.schema() if pa.types.is_decimal(field.type) and field.type.scale < 0
+    }
+    return frame.cast(odd) if odd else frame
