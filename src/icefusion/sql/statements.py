@@ -86,9 +86,11 @@ class Query:
     Attributes:
         text: The query; time travel clauses cut out, ``?`` numbered as ``$1``, ``$2``...; otherwise as written.
         tables: The tables in its FROM clauses, in order of appearance (each appearance is listed).
-        parameters: The names of its parameters without ``$``, in order of first appearance: ``("1", "2")`` or ``("id",)``.
+        parameters: The names of its parameters without ``$``, in order of first appearance: ``("1", "2")``, ``("a",)``.
         sql: The whole text that the user gave, for error messages.
         offset: Where the query begins in ``sql``.
+        shifts: Where ``text`` and ``sql`` part: pairs of a place in ``text`` and the one in ``sql`` that it came from,
+            in order. Empty where ``text`` is the slice of ``sql`` at ``offset``.
     """
 
     text: str
@@ -96,6 +98,7 @@ class Query:
     parameters: tuple[str, ...] = ()
     sql: str = field(default="", compare=False)
     offset: int = field(default=0, compare=False)
+    shifts: tuple[tuple[int, int], ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

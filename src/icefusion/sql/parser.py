@@ -1,0 +1,318 @@
+"""Text to statements.
+
+Heads of statements are read word by word, by functions that each know one production. A query inside of a statement is
+not parsed but sliced out as it was written, see `icefusion.sql.scanner`; it is DataFusion that parses it, later.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from icefusion.errors import ParseError
+from icefusion.sql.cursor import Cursor
+from icefusion.sql.lexer import Kind, Token, tokenize
+from icefusion.sql.scanner import scan_query
+from icefusion.sql.statements import (
+    Begin,
+    Commit,
+    CreateNamespace,
+    DropNamespace,
+    DropTable,
+    Identifier,
+    Insert,
+    Query,
+    Rollback,
+    Statement,
+)
+from icefusion.sql.tables import parse_create_table
+from icefusion.sql.terms import parse_properties
+from icefusion.sql.unsupported import refuse_create, refuse_drop, refuse_statement
+
+__all__ = ["parse_query", "parse_script", "parse_statement"]
+
+_QUERY_WORDS = ("SELECT", "WITH", "VALUES", "FROM", "TABLE")
+_NAMESPACE_WORDS = ("NAMESPACE", "SCHEMA", "DATABASE")
+_LATER_ISOLATION = "Use SERIALIZABLE or SNAPSHOT; a transaction always reads one state of each table."
+
+
+def parse_script(text: str) -> tuple[Statement, ...]:
+    """The statements of a text, which ``;`` parts; empty ones are left out.
+
+    All offsets in them, and those of errors, refer to the whole text.
+
+    Raises:
+        ParseError: the text is not SQL that icefusion knows.
+        UnsupportedStatementError: it is, but one of the statements is not done here.
+    """
+    return tuple(_parse(text, tokens) for tokens in _split(tokenize(text)))
+
+
+def parse_statement(text: str) -> Statement:
+    """The one statement of a text.
+
+    Raises:
+        ParseError: the text is not SQL that icefusion knows, or holds no statement or several.
+        UnsupportedStatementError: the statement is not done here.
+    """
+    parts = _split(tokenize(text))
+    if not parts:
+        raise ParseError("There is no statement in this text", sql=text, offset=0)
+    if len(parts) > 1:
+        hint = "Run them one by one, or as a script."
+        raise ParseError("Expected one statement, found another", sql=text, offset=parts[1][0].start, hint=hint)
+    return _parse(text, parts[0])
+
+
+def parse_query(text: str) -> Query:
+    """The one query of a text.
+
+    Raises:
+        ParseError: the text does not read as a query.
+        UnsupportedStatementError: it is another statement.
+    """
+    statement = parse_statement(text)
+    if not isinstance(statement, Query):
+        offset = len(text) - len(text.lstrip())
+        raise ParseError("Expected a query: SELECT, WITH, VALUES or FROM", sql=text, offset=offset)
+    return statement
+
+
+def _split(tokens: list[Token]) -> list[list[Token]]:
+    """The tokens of each statement, each closed by an END where its ``;`` stands."""
+    parts: list[list[Token]] = []
+    part: list[Token] = []
+    for token in tokens:
+        if token.key != ";" and token.kind is not Kind.END:
+            part.append(token)
+        elif part:
+            part.append(Token(Kind.END, "", "", token.start, token.start))
+            parts.append(part)
+            part = []
+    return parts
+
+
+def _parse(sql: str, tokens: list[Token]) -> Statement:
+    cursor = Cursor(sql, tokens)
+    key = cursor.token.key
+    if _at_query(cursor):
+        return scan_query(sql, tokens)
+    if key == "INSERT":
+        return _parse_insert(cursor)
+    if key == "CREATE":
+        return _parse_create(cursor)
+    if key == "DROP":
+        return _parse_drop(cursor)
+    if key == "EXPLAIN":
+        return _parse_explain(cursor)
+    if key in ("BEGIN", "START"):
+        return _parse_begin(cursor)
+    if key in ("COMMIT", "END", "ROLLBACK", "ABORT"):
+        return _parse_end(cursor)
+    raise refuse_statement(cursor)
+
+
+def _at_query(cursor: Cursor) -> bool:
+    return cursor.at(*_QUERY_WORDS, "(")
+
+
+def _parse_explain(cursor: Cursor) -> Query:
+    """EXPLAIN and its options, which DataFusion reads again: the text begins with the EXPLAIN."""
+    sql, tokens = cursor.sql, cursor.tokens
+    cursor.take()
+    if cursor.at("(") and cursor.ahead().kind is Kind.WORD and cursor.ahead().key not in _QUERY_WORDS:
+        while not cursor.at(")") and cursor.token.kind is not Kind.END:
+            cursor.take()
+        cursor.expect(")")
+    while cursor.at("ANALYZE", "VERBOSE", "FORMAT"):
+        if cursor.take().key == "FORMAT":
+            cursor.take()
+    if cursor.token.kind is Kind.END:
+        raise cursor.unexpected("a query behind EXPLAIN")
+    if not _at_query(cursor):
+        raise cursor.unsupported("Only queries can be explained", "EXPLAIN the SELECT that the statement contains.")
+    return scan_query(sql, tokens, cursor.index, tokens[0].start)
+
+
+def _parse_insert(cursor: Cursor) -> Insert:
+    cursor.take()
+    _refuse_insert_variant(cursor)
+    if not cursor.accept("INTO"):
+        raise cursor.unexpected("INTO behind INSERT")
+    if cursor.at("TABLE") and cursor.ahead().kind in (Kind.WORD, Kind.QUOTED):
+        cursor.take()
+    table = cursor.name("the name of a table")
+    columns = _parse_insert_columns(cursor)
+    _refuse_insert_clause(cursor)
+    if not _at_query(cursor):
+        expected = "VALUES, SELECT or another query" if columns else "(columns), VALUES, SELECT or another query"
+        raise cursor.unexpected(expected)
+    _refuse_insert_tail(cursor)
+    return Insert(table, scan_query(cursor.sql, cursor.tokens, cursor.index), columns)
+
+
+def _parse_insert_columns(cursor: Cursor) -> tuple[Identifier, ...] | None:
+    if not cursor.at("(") or _begins_query(cursor, cursor.index + 1):
+        return None
+    cursor.take()
+    columns = [cursor.identifier("a column name")]
+    while cursor.accept(","):
+        columns.append(cursor.identifier("a column name"))
+    if cursor.at("."):
+        raise cursor.unsupported("A part of a column cannot be inserted alone", "Give the column a whole struct.")
+    cursor.expect(")", "',' or ')'")
+    return tuple(columns)
+
+
+def _begins_query(cursor: Cursor, index: int) -> bool:
+    """Whether what follows the parenthesis before ``index`` is a query, and no list of columns."""
+    tokens = cursor.tokens
+    while tokens[index].key == "(":
+        index += 1
+    key, follower = tokens[index].key, tokens[min(index + 1, len(tokens) - 1)]
+    if key in ("SELECT", "WITH", "FROM", "TABLE"):
+        return follower.key not in (",", ")")
+    return key == "VALUES" and follower.key in ("(", "ROW")
+
+
+def _refuse_insert_variant(cursor: Cursor) -> None:
+    if cursor.at("OVERWRITE"):
+        hint = "INSERT INTO adds rows. To replace a table, DROP TABLE it and CREATE TABLE name AS SELECT ..."
+        raise cursor.unsupported("INSERT OVERWRITE is not supported yet", hint)
+    if cursor.at("OR", "IGNORE", "REPLACE"):
+        hint = "INSERT INTO adds rows and there are no keys to conflict with; filter the rows in its query."
+        raise cursor.unsupported(f"INSERT {cursor.token.key} is not supported", hint)
+
+
+def _refuse_insert_clause(cursor: Cursor) -> None:
+    """What other dialects allow between the table and the query."""
+    if cursor.at_words("BY", "NAME"):
+        hint = "List the columns: INSERT INTO t (a, b) SELECT a, b ..."
+        raise cursor.unsupported("INSERT ... BY NAME is not supported yet", hint)
+    if cursor.at_words("DEFAULT", "VALUES"):
+        hint = "Leave columns out of the list of columns to get their defaults: INSERT INTO t (a) VALUES (1)."
+        raise cursor.unsupported("INSERT ... DEFAULT VALUES is not supported", hint)
+    if cursor.at("PARTITION"):
+        hint = "Rows go to their partitions by their values; put the constant into the query: SELECT ..., 'x'."
+        raise cursor.unsupported("INSERT ... PARTITION is not supported", hint)
+    if cursor.at("REPLACE"):
+        raise cursor.unsupported("INSERT ... REPLACE is not supported yet", "INSERT INTO adds rows.")
+    if cursor.at("SET"):
+        hint = "Write INSERT INTO t (a, b) VALUES (1, 2)."
+        raise cursor.unsupported("INSERT ... SET is not supported", hint)
+    if cursor.at("OVERRIDING"):
+        raise cursor.unsupported("There are no identity columns to override", "Leave the clause out.")
+    if cursor.at("AS"):
+        raise cursor.unsupported("The table of an INSERT cannot have an alias", "Leave it out.")
+
+
+def _refuse_insert_tail(cursor: Cursor) -> None:
+    """What other dialects allow behind or inside of the query, and the engine would tell in words of its own."""
+    tokens = cursor.tokens
+    is_values = cursor.at("VALUES")
+    depth = 0
+    for index in range(cursor.index, len(tokens) - 1):
+        token, before, after = tokens[index], tokens[index - 1], tokens[index + 1]
+        if token.key in ("(", ")"):
+            depth += 1 if token.key == "(" else -1
+        elif depth == 1 and is_values and token.key == "DEFAULT":
+            if before.key in ("(", ",") and after.key in (",", ")"):
+                hint = "Leave the column out of the list of columns to get its default."
+                raise cursor.unsupported("DEFAULT in VALUES is not supported", hint, token=token)
+        elif depth == 0 and token.key == "ON" and after.key in ("CONFLICT", "DUPLICATE"):
+            if tokens[min(index + 2, len(tokens) - 1)].key in ("(", "DO", "ON", "KEY"):
+                hint = "There are no keys to conflict with; filter the rows in the query: ... WHERE NOT EXISTS (...)."
+                raise cursor.unsupported(f"ON {after.key} is not supported", hint, token=token)
+        elif depth == 0 and token.key == "RETURNING" and before.key not in (".", "AS", ",", "SELECT"):
+            hint = "The result of an INSERT tells the number of rows; query the table for the rows."
+            raise cursor.unsupported("RETURNING is not supported", hint, token=token)
+
+
+def _parse_create(cursor: Cursor) -> Statement:
+    cursor.take()
+    if cursor.accept("TABLE"):
+        return parse_create_table(cursor)
+    if not cursor.at(*_NAMESPACE_WORDS):
+        raise refuse_create(cursor)
+    cursor.take()
+    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
+    name = cursor.name("the name of a namespace")
+    properties: tuple[tuple[str, str], ...] = ()
+    if cursor.accept("WITH"):
+        if cursor.at("PROPERTIES", "DBPROPERTIES"):
+            cursor.take()
+        properties = parse_properties(cursor)
+    elif cursor.at("LOCATION", "COMMENT"):
+        word = cursor.token.key.lower()
+        hint = f"Give it as a property: WITH ('{word}' = '...')."
+        raise cursor.unsupported(f"CREATE NAMESPACE ... {cursor.token.key} is not supported", hint)
+    cursor.expect_end(clauses=() if properties else ("WITH",))
+    return CreateNamespace(name, if_not_exists, properties)
+
+
+def _parse_drop(cursor: Cursor) -> Statement:
+    cursor.take()
+    if cursor.accept("TABLE"):
+        if_exists = cursor.accept("IF", "EXISTS")
+        name = cursor.name("the name of a table")
+        purge = cursor.accept("PURGE")
+        _refuse_drop_tail(cursor, "A table has nothing that hangs on it; leave the word out.")
+        cursor.expect_end(clauses=() if purge else ("PURGE",))
+        return DropTable(name, if_exists, purge)
+    if not cursor.at(*_NAMESPACE_WORDS):
+        raise refuse_drop(cursor)
+    cursor.take()
+    if_exists = cursor.accept("IF", "EXISTS")
+    name = cursor.name("the name of a namespace")
+    restrict = cursor.accept("RESTRICT")
+    _refuse_drop_tail(cursor, "Drop the tables in the namespace first, with DROP TABLE.")
+    cursor.expect_end(clauses=() if restrict else ("RESTRICT",))
+    return DropNamespace(name, if_exists)
+
+
+def _refuse_drop_tail(cursor: Cursor, cascade_hint: str) -> None:
+    if cursor.at("CASCADE"):
+        raise cursor.unsupported("DROP ... CASCADE is not supported", cascade_hint)
+    if cursor.at(","):
+        raise cursor.unsupported("One DROP drops one thing", "Write a statement for each, parted by semicolons.")
+
+
+def _parse_begin(cursor: Cursor) -> Begin:
+    if cursor.take().key == "START":
+        cursor.expect("TRANSACTION")
+    elif not cursor.accept("TRANSACTION"):
+        cursor.accept("WORK")
+    isolation: Literal["serializable", "snapshot"] | None = None
+    if cursor.accept("ISOLATION"):
+        cursor.expect("LEVEL")
+        isolation = _parse_isolation(cursor)
+    if cursor.at("READ"):
+        message = "A transaction cannot be declared READ ONLY or READ WRITE"
+        raise cursor.unsupported(message, "Leave it out: a transaction that writes nothing commits nothing.")
+    if cursor.at("DEFERRED", "IMMEDIATE", "EXCLUSIVE"):
+        raise cursor.unsupported(f"BEGIN {cursor.token.key} is not supported", "Nothing is locked; write BEGIN.")
+    cursor.expect_end(clauses=() if isolation else ("ISOLATION LEVEL",))
+    return Begin(isolation)
+
+
+def _parse_isolation(cursor: Cursor) -> Literal["serializable", "snapshot"]:
+    if cursor.accept("SERIALIZABLE"):
+        return "serializable"
+    if cursor.accept("SNAPSHOT") or cursor.accept("REPEATABLE", "READ"):
+        return "snapshot"
+    if cursor.at_words("READ", "COMMITTED") or cursor.at_words("READ", "UNCOMMITTED"):
+        level = f"READ {cursor.ahead().key}"
+        raise cursor.unsupported(f"Isolation level {level} is not supported", _LATER_ISOLATION)
+    raise cursor.unexpected("SERIALIZABLE, SNAPSHOT or REPEATABLE READ")
+
+
+def _parse_end(cursor: Cursor) -> Statement:
+    key = cursor.take().key
+    if not cursor.accept("TRANSACTION"):
+        cursor.accept("WORK")
+    if cursor.at("TO"):
+        hint = "A transaction is committed or rolled back as a whole."
+        raise cursor.unsupported(f"{key} TO a savepoint is not supported", hint)
+    if cursor.at("AND", "PREPARED"):
+        raise cursor.unsupported(f"{key} {cursor.token.key} is not supported", f"Write {key} alone.")
+    cursor.expect_end()
+    return Commit() if key in ("COMMIT", "END") else Rollback()
