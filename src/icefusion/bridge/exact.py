@@ -240,7 +240,8 @@ def show_value(array: pa.Array, index: int) -> str:
 
 def _reads_well(arrow_type: pa.DataType) -> bool:
     types = pa.types
-    return not (types.is_temporal(arrow_type) or types.is_decimal(arrow_type) or types.is_extension(arrow_type))
+    extension = isinstance(arrow_type, pa.BaseExtensionType)
+    return not (types.is_temporal(arrow_type) or types.is_decimal(arrow_type) or extension)
 
 
 def _masked(array: pa.Array, like: pa.Array) -> pa.Array:

@@ -77,6 +77,7 @@ def text_to_temporal(kind: str, target: pa.DataType) -> Cast:
     pattern, form = _FORMS[kind]
     parsed_type = pa.timestamp("us", tz=target.tz) if pa.types.is_timestamp(target) else pa.timestamp("us")
     low, high = (_FIRST_DAY, _LAST_DAY) if kind == "date" else (_FIRST_US, _LAST_US)
+    problem = "is no day of the calendar" if kind == "date" else "does not exist, or is finer than a microsecond"
 
     def parse(text: pa.Array) -> pa.Array:
         if kind == "date":
@@ -90,7 +91,7 @@ def text_to_temporal(kind: str, target: pa.DataType) -> Cast:
     def cast(array: pa.Array) -> pa.Array:
         text = array.cast(pa.string())
         _require_pattern(text, pattern, f"is not of the form {form}")
-        parsed = cast_or_find(text, parse, "does not exist, or has a part finer than a microsecond")
+        parsed = cast_or_find(text, parse, problem)
         counts = values_or_zero(parsed.view(pa.int32() if kind == "date" else pa.int64()))
         raise_first(text, (counts < low) | (counts > high), "is outside of the years 0001 to 9999")
         if kind == "date":
