@@ -1,0 +1,89 @@
+"""Transactional SQL for Apache Iceberg from Python, without a JVM.
+
+``icefusion.connect`` opens a catalog and returns a session; everything else is reached from there. The names below are
+the public ones.
+"""
+
+from importlib.metadata import version
+
+from icefusion.config import BatchConfig, PoolConfig, RetryConfig
+from icefusion.errors import (
+    BindError,
+    CardinalityError,
+    CatalogError,
+    CommitConflictError,
+    CommitError,
+    CommitFailedError,
+    CommitStateUnknownError,
+    ConfigurationError,
+    ExecutionError,
+    IcefusionError,
+    NamespaceExistsError,
+    NamespaceNotEmptyError,
+    NamespaceNotFoundError,
+    OutOfMemoryError,
+    ParseError,
+    SchemaError,
+    SQLError,
+    StorageError,
+    TableExistsError,
+    TableNotFoundError,
+    TransactionError,
+    UnsupportedStatementError,
+)
+from icefusion.reports import (
+    CommitReport,
+    InMemoryReporter,
+    LoggingReporter,
+    Reporter,
+    ScanReport,
+    StatementReport,
+    WriteReport,
+)
+from icefusion.result import Result
+from icefusion.session import Session, connect
+from icefusion.transaction import Status, Transaction
+from icefusion.writer import IcebergTableWriter
+
+__version__ = version("icefusion")
+
+__all__ = [
+    "BatchConfig",
+    "BindError",
+    "CardinalityError",
+    "CatalogError",
+    "CommitConflictError",
+    "CommitError",
+    "CommitFailedError",
+    "CommitReport",
+    "CommitStateUnknownError",
+    "ConfigurationError",
+    "ExecutionError",
+    "IcebergTableWriter",
+    "IcefusionError",
+    "InMemoryReporter",
+    "LoggingReporter",
+    "NamespaceExistsError",
+    "NamespaceNotEmptyError",
+    "NamespaceNotFoundError",
+    "OutOfMemoryError",
+    "ParseError",
+    "PoolConfig",
+    "Reporter",
+    "Result",
+    "RetryConfig",
+    "SQLError",
+    "ScanReport",
+    "SchemaError",
+    "Session",
+    "StatementReport",
+    "Status",
+    "StorageError",
+    "TableExistsError",
+    "TableNotFoundError",
+    "Transaction",
+    "TransactionError",
+    "UnsupportedStatementError",
+    "WriteReport",
+    "connect",
+]

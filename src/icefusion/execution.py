@@ -1,0 +1,353 @@
+"""Run one statement inside one transaction.
+
+Each kind of statement has one function here. They join the stages: the planner gives names their meaning, the engine
+turns a query into streams of record batches, the writer turns streams into data files, and what was written is staged
+in the transaction. Nothing here commits a change of rows; whoever owns the transaction does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pyiceberg.io import FileIO
+from pyiceberg.table.metadata import TableMetadata
+
+from icefusion.bridge.align import Alignment
+from icefusion.bridge.partition import build_sort_order, build_spec
+from icefusion.bridge.schema import arrow_to_iceberg
+from icefusion.bridge.types_sql import build_schema
+from icefusion.commit.catalog import CatalogClient, StagedTable
+from icefusion.commit.cleanup import delete_files
+from icefusion.commit.committer import Committed, Committer
+from icefusion.commit.operations import AppendFiles, CreateChange
+from icefusion.errors import (
+    BindError,
+    CommitStateUnknownError,
+    NamespaceExistsError,
+    NamespaceNotFoundError,
+    TableExistsError,
+    TableNotFoundError,
+    UnsupportedStatementError,
+)
+from icefusion.naming import nearest
+from icefusion.query.engine import Engine, PlannedQuery
+from icefusion.query.parameters import bind_parameters
+from icefusion.query.planner import bind_query
+from icefusion.query.sources import Source
+from icefusion.reports import CommitReport, Reporter, StatementReport, tell
+from icefusion.result import Result
+from icefusion.sql.statements import (
+    CreateNamespace,
+    CreateTable,
+    DropNamespace,
+    DropTable,
+    Identifier,
+    Insert,
+    Query,
+)
+from icefusion.transaction import PinnedTable, TransactionState
+from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_streams
+
+__all__ = ["Executor", "Progress", "Statement"]
+
+Progress = Callable[[int, int], None]
+Parameters = Sequence[Any] | Mapping[str, Any] | None
+
+DEFAULT_PROPERTIES = {
+    "format-version": "2",
+    "write.parquet.compression-codec": "zstd",
+}
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What came with a statement.
+
+    Attributes:
+        parameters: Values for its parameters.
+        sources: The objects passed by name.
+        progress: Told of rows and bytes as they are written.
+    """
+
+    parameters: Parameters
+    sources: Mapping[str, Source]
+    progress: Progress | None = None
+
+
+class Executor:
+    """The statements of one session."""
+
+    def __init__(
+        self,
+        client: CatalogClient,
+        engine: Engine,
+        committer: Committer,
+        *,
+        threads: int,
+        write_memory_bytes: int | None,
+        reporter: Reporter | None,
+    ) -> None:
+        self._client = client
+        self._engine = engine
+        self._committer = committer
+        self._threads = threads
+        self._write_memory_bytes = write_memory_bytes
+        self._reporter = reporter
+
+    # Queries
+
+    def query(self, query: Query, given: Statement, state: TransactionState) -> Result:
+        """Plan a query; it runs when its rows are asked for."""
+        began = time.perf_counter()
+        planned = self._plan(query, given, state)
+        report = StatementReport("SELECT", seconds=time.perf_counter() - began, scans=planned.scans)
+        self._tell(report, *planned.scans)
+        return Result(planned.schema, planned.stream, report=report)
+
+    def _plan(self, query: Query, given: Statement, state: TransactionState) -> PlannedQuery:
+        parameters = bind_parameters(query, given.parameters)
+        bound, bindings = bind_query(query, state, given.sources)
+        return self._engine.plan(bound, bindings, parameters)
+
+    # Rows
+
+    def insert(self, statement: Insert, given: Statement, state: TransactionState) -> Result:
+        """Write the rows of a query and stage them as an append."""
+        began = time.perf_counter()
+        pinned = state.pin(statement.table)
+        require_writable(pinned.handle.metadata, pinned.handle.name, statement)
+        state.check_may_write(pinned)
+        planned = self._plan(statement.query, given, state)
+        columns = _insert_columns(statement, pinned.handle.metadata, pinned.handle.name)
+        schema = pinned.handle.metadata.schema()
+        alignment = Alignment.plan(planned.schema, schema, columns=columns, by="position", table=pinned.handle.name)
+        written = self.write(pinned, planned.streams(self._threads), alignment.apply, given.progress)
+        self.stage_append(pinned, written, state)
+        report = StatementReport(
+            "INSERT", seconds=time.perf_counter() - began, scans=planned.scans, writes=(written.report,)
+        )
+        self._tell(report, *planned.scans, written.report)
+        return Result.of_change(report, rows_inserted=written.report.rows)
+
+    def write(
+        self,
+        pinned: PinnedTable,
+        streams: Sequence[Iterator[pa.RecordBatch]],
+        align: Callable[[pa.RecordBatch], pa.RecordBatch],
+        progress: Progress | None = None,
+    ) -> WriteResult:
+        """Turn streams of record batches into data files of a table; nothing is staged yet."""
+        handle = pinned.handle
+        return self._write(handle.name, handle.metadata, handle.io, streams, align, progress)
+
+    def _write(
+        self,
+        name: str,
+        metadata: TableMetadata,
+        io: FileIO,
+        streams: Sequence[Iterator[pa.RecordBatch]],
+        align: Callable[[pa.RecordBatch], pa.RecordBatch],
+        progress: Progress | None,
+    ) -> WriteResult:
+        target = WriteTarget(
+            table=name,
+            location=metadata.location,
+            schema=metadata.schema(),
+            spec=metadata.spec(),
+            sort_order=metadata.sort_order(),
+            properties=metadata.properties,
+            format_version=metadata.format_version,
+        )
+        options = WriteOptions(threads=self._threads, memory_limit_bytes=self._write_memory_bytes)
+        return write_streams(streams, target, io, options, align=align, progress=progress)
+
+    def stage_append(self, pinned: PinnedTable, written: WriteResult, state: TransactionState) -> None:
+        """Let the transaction own the files that were written; zero files are no change."""
+        if not written.files:
+            return
+        try:
+            state.stage(pinned, AppendFiles(written.files, pinned.handle.metadata.current_snapshot_id))
+        except BaseException:
+            delete_files(pinned.handle.io, [file.file_path for file in written.files])
+            raise
+
+    # Tables and namespaces
+
+    def create_table(self, statement: CreateTable, given: Statement, state: TransactionState) -> Result:
+        """Create a table, with the rows of a query where there is one: both appear at once."""
+        began = time.perf_counter()
+        identifier = self._client.split(statement.name)
+        if self._client.exists(identifier):
+            if statement.if_not_exists:
+                return Result.of_nothing(StatementReport("CREATE TABLE", seconds=time.perf_counter() - began))
+            raise TableExistsError(
+                f"table {self._client.full_name(identifier)} exists already",
+                hint="write CREATE TABLE IF NOT EXISTS to leave it as it is",
+            )
+        if statement.query is None:
+            staged = self._stage_table(identifier, statement, None)
+            outcome = self._committer.commit([CreateChange(staged)])
+            report = StatementReport("CREATE TABLE", seconds=time.perf_counter() - began)
+            self._tell(report)
+            return Result.of_nothing(report)
+        planned = self._plan(statement.query, given, state)
+        staged = self._stage_table(identifier, statement, planned.schema)
+        alignment = Alignment.plan(
+            planned.schema, staged.metadata.schema(), columns=None, by="position", table=staged.name
+        )
+        streams = planned.streams(self._threads)
+        written = self._write(staged.name, staged.metadata, staged.io, streams, alignment.apply, given.progress)
+        outcome = self._commit_created(staged, written)
+        report = StatementReport(
+            "CREATE TABLE AS",
+            seconds=time.perf_counter() - began,
+            scans=planned.scans,
+            writes=(written.report,),
+            commits=outcome.reports,
+        )
+        self._tell(report, *planned.scans, written.report, *outcome.reports)
+        return Result.of_change(report, rows_inserted=written.report.rows, snapshot_id=outcome.reports[0].snapshot_id)
+
+    def _commit_created(self, staged: StagedTable, written: WriteResult) -> Committed:
+        operations = (AppendFiles(written.files, None),) if written.files else ()
+        try:
+            return self._committer.commit([CreateChange(staged, operations)])
+        except CommitStateUnknownError:
+            raise
+        except BaseException:
+            delete_files(staged.io, [file.file_path for file in written.files])
+            raise
+
+    def _stage_table(
+        self, identifier: tuple[str, ...], statement: CreateTable, query_schema: pa.Schema | None
+    ) -> StagedTable:
+        properties = {**DEFAULT_PROPERTIES, **dict(statement.properties)}
+        if statement.comment is not None:
+            properties["comment"] = statement.comment
+        version = properties["format-version"]
+        if version not in ("1", "2"):
+            raise UnsupportedStatementError(
+                f"format-version {version} cannot be written", hint="leave format-version out, or set it to 2"
+            )
+        for column in statement.columns:
+            if column.default is not None:
+                raise UnsupportedStatementError(
+                    f"column {column.name}: DEFAULT needs format version 3, which cannot be written yet",
+                    hint="leave DEFAULT out and give the value in the INSERT",
+                )
+        schema = build_schema(statement.columns) if query_schema is None else arrow_to_iceberg(query_schema)
+        return self._client.stage_table(
+            identifier,
+            schema,
+            spec=build_spec(statement.partitioning, schema),
+            sort_order=build_sort_order(statement.ordering, schema),
+            properties=properties,
+            location=statement.location,
+        )
+
+    def drop_table(self, statement: DropTable) -> Result:
+        """Take a table out of the catalog, and with PURGE its files out of storage."""
+        began = time.perf_counter()
+        try:
+            handle = self._client.resolve(statement.name)
+        except (TableNotFoundError, NamespaceNotFoundError):
+            if not statement.if_exists:
+                raise
+        else:
+            self._client.drop_table(handle, purge=statement.purge)
+        return self._nothing("DROP TABLE", began)
+
+    def create_namespace(self, statement: CreateNamespace) -> Result:
+        """Make a namespace."""
+        began = time.perf_counter()
+        namespace = self._client.split_namespace(statement.name)
+        try:
+            if self._client.find_namespace(namespace) is not None:
+                raise NamespaceExistsError(
+                    f"namespace {'.'.join(namespace)} exists already",
+                    hint="write CREATE NAMESPACE IF NOT EXISTS to leave it as it is",
+                )
+            self._client.create_namespace(namespace, dict(statement.properties))
+        except NamespaceExistsError:
+            if not statement.if_not_exists:
+                raise
+        return self._nothing("CREATE NAMESPACE", began)
+
+    def drop_namespace(self, statement: DropNamespace) -> Result:
+        """Remove an empty namespace."""
+        began = time.perf_counter()
+        try:
+            self._client.drop_namespace(self._client.split_namespace(statement.name))
+        except NamespaceNotFoundError:
+            if not statement.if_exists:
+                raise
+        return self._nothing("DROP NAMESPACE", began)
+
+    def _nothing(self, kind: str, began: float) -> Result:
+        report = StatementReport(kind, seconds=time.perf_counter() - began)
+        self._tell(report)
+        return Result.of_nothing(report)
+
+    def _tell(self, *events: Any) -> None:
+        for event in events:
+            tell(self._reporter, event)
+
+
+def committed_result(result: Result, reports: tuple[CommitReport, ...]) -> Result:
+    """A statement's result after its own commit."""
+    if reports:
+        result.snapshot_id = reports[0].snapshot_id
+        report = result.report
+        seconds = report.seconds + sum(commit.seconds for commit in reports)
+        result.report = StatementReport(report.statement, seconds, report.scans, report.writes, reports)
+    return result
+
+
+def require_writable(metadata: TableMetadata, name: str, statement: Insert | None = None) -> None:
+    """Refuse tables of a format version that cannot be written.
+
+    Raises:
+        UnsupportedStatementError: The table is of format version 3 or later.
+    """
+    if metadata.format_version > 2:
+        raise UnsupportedStatementError(
+            f"table {name} has format version {metadata.format_version}, which can be read but not written yet",
+            sql=statement.query.sql if statement is not None else None,
+            offset=statement.table.offset if statement is not None else None,
+            hint="write to a table of format version 2, or use another engine for this one",
+        )
+
+
+def _insert_columns(statement: Insert, metadata: TableMetadata, name: str) -> list[str] | None:
+    """The exact names of the columns that an INSERT lists; None for all of them in order."""
+    if statement.columns is None:
+        return None
+    known = [field.name for field in metadata.schema().fields]
+    chosen: list[str] = []
+    for column in statement.columns:
+        exact = _find_column(column, known)
+        if exact is None:
+            near = nearest(column.text, known)
+            raise BindError(
+                f"table {name} has no column {column}",
+                sql=statement.query.sql,
+                offset=statement.table.offset,
+                hint=f"did you mean {near}?" if near else f"columns: {', '.join(known)}",
+            )
+        if exact in chosen:
+            raise BindError(f"column {exact} is listed twice", sql=statement.query.sql, offset=statement.table.offset)
+        chosen.append(exact)
+    return chosen
+
+
+def _find_column(column: Identifier, known: Sequence[str]) -> str | None:
+    if column.text in known:
+        return column.text
+    if column.quoted:
+        return None
+    matches = [name for name in known if name.casefold() == column.text.casefold()]
+    return matches[0] if len(matches) == 1 else None

@@ -1,0 +1,112 @@
+"""Give the names in a query their meaning.
+
+The parser knows which words of a query stand for tables; here they become what the engine reads: an Iceberg table as
+the transaction sees it, or an object that the caller passed by name. Two things that DataFusion cannot express are
+settled in the text on the way: a table at an earlier version gets a name of its own, and unquoted words that mean a
+column spelled with capital letters are replaced by its quoted name, because DataFusion folds unquoted names to lower
+case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
+
+import pyarrow as pa
+from pyiceberg.schema import Schema
+
+from icefusion.errors import BindError
+from icefusion.naming import nearest, normalize, quote_identifier
+from icefusion.query.scan import TableView
+from icefusion.query.sources import Source
+from icefusion.sql.references import replace_tables, rewrite_identifiers
+from icefusion.sql.statements import Name, Query, TableReference, VersionAsOf
+
+__all__ = ["Binding", "TableLookup", "bind_query"]
+
+Binding = TableView | Source
+
+
+class TableLookup(Protocol):
+    """Finds Iceberg tables for a query; a transaction is one."""
+
+    def view(self, name: Name, version: VersionAsOf | None) -> TableView:
+        """What a statement reads when it names this table."""
+        ...
+
+
+def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Source]) -> tuple[Query, list[Binding]]:
+    """The query as the engine can read it, and what each of its table references stands for, in order.
+
+    Args:
+        query: As parsed.
+        tables: Where Iceberg tables are looked up.
+        sources: The objects passed by name.
+
+    Raises:
+        BindError: A name stands for nothing.
+        TableNotFoundError: A table does not exist.
+    """
+    bindings: list[Binding] = []
+    replacements: list[str | None] = []
+    for reference in query.tables:
+        binding = _bind(query, reference, tables, sources)
+        bindings.append(binding)
+        replacements.append(_version_alias(reference) if reference.version is not None else None)
+    bound = replace_tables(query, replacements) if any(replacements) else query
+    spellings = _spellings(bindings)
+    return (rewrite_identifiers(bound, spellings) if spellings else bound), bindings
+
+
+def _bind(query: Query, reference: TableReference, tables: TableLookup, sources: Mapping[str, Source]) -> Binding:
+    if len(reference.name.parts) > 1:
+        return tables.view(reference.name, reference.version)
+    source = _find_source(reference, sources)
+    if source is None:
+        near = nearest(reference.name.parts[0].text, sources)
+        hint = f"did you mean {near}?" if near else "Iceberg tables are written namespace.table"
+        if not near and not sources:
+            hint += "; other data is passed by name: session.sql(..., name=data)"
+        raise BindError(f"unknown table {reference.name}", sql=query.sql, offset=reference.name.offset, hint=hint)
+    if reference.version is not None:
+        raise BindError(
+            f"{reference.name} was passed by name and has no versions", sql=query.sql, offset=reference.name.offset
+        )
+    return source
+
+
+def _find_source(reference: TableReference, sources: Mapping[str, Source]) -> Source | None:
+    part = reference.name.parts[0]
+    if part.text in sources:
+        return sources[part.text]
+    if part.quoted:
+        return None
+    matches = [source for name, source in sources.items() if name.casefold() == part.text.casefold()]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _version_alias(reference: TableReference) -> str:
+    """A name of its own for a table at a version, shown to the rest of the query under the table's own name."""
+    assert reference.version is not None
+    unique = quote_identifier(f"{reference.name}@{reference.version.version}")
+    if reference.has_alias:
+        return unique
+    return f"{unique} AS {quote_identifier(normalize(reference.name.parts[-1]))}"
+
+
+def _spellings(bindings: Sequence[Binding]) -> dict[str, str]:
+    """Lower-case word to exact column name, for the columns that are spelled with capitals and are not ambiguous."""
+    names: dict[str, set[str]] = {}
+    for binding in bindings:
+        for name in _column_names(binding):
+            names.setdefault(name.lower(), set()).add(name)
+    return {
+        lower: next(iter(exact)) for lower, exact in names.items() if len(exact) == 1 and next(iter(exact)) != lower
+    }
+
+
+def _column_names(binding: Binding) -> Iterable[str]:
+    schema: Schema | pa.Schema = binding.schema
+    if isinstance(schema, Schema):
+        return [part for name in schema.column_names for part in name.split(".")]
+    return list(schema.names)

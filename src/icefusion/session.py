@@ -1,0 +1,366 @@
+"""The front door: open a catalog, run statements, open transactions and writers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from pyiceberg.catalog import Catalog
+
+from icefusion.clock import Clock, SystemClock
+from icefusion.commit.catalog import CatalogClient, open_catalog, open_embedded, wrap_catalog
+from icefusion.commit.committer import Committer
+from icefusion.config import BatchConfig, PoolConfig, RetryConfig, default_threads, parse_bytes
+from icefusion.errors import BindError, ConfigurationError, ParseError, TransactionError, UnsupportedStatementError
+from icefusion.execution import Executor, Parameters, Progress, Statement, committed_result
+from icefusion.query.engine import Engine
+from icefusion.query.sources import Source
+from icefusion.reports import Reporter, StatementReport
+from icefusion.result import Result
+from icefusion.sql import statements as st
+from icefusion.sql.parser import parse_script
+from icefusion.transaction import Isolation, Status, Transaction, TransactionState
+from icefusion.writer import IcebergTableWriter
+
+__all__ = ["Session", "connect"]
+
+# With a memory limit, this part of it belongs to the writer's own buffers and the rest to the engine.
+_WRITE_SHARE = 1 / 3
+
+
+def connect(
+    path: str | Path | None = None,
+    *,
+    catalog: Catalog | Mapping[str, str] | None = None,
+    name: str | None = None,
+    memory_limit: int | str | None = None,
+    threads: int | None = None,
+    retry: RetryConfig | None = None,
+    pool: PoolConfig | None = None,
+    batch: BatchConfig | None = None,
+    reporter: Reporter | None = None,
+    clock: Clock | None = None,
+) -> Session:
+    """Open a catalog and return a session.
+
+    Args:
+        path: A folder: the embedded catalog (SQLite and local files), created when missing.
+        catalog: PyIceberg catalog properties, or a PyIceberg catalog object.
+        name: The catalog's name. Alone, it names an entry of PyIceberg's configuration file or environment.
+        memory_limit: Bytes, or text like ``"2GiB"``, that queries and writers together keep under by spilling to
+            temporary files; None sets no limit.
+        threads: How many threads queries and writers use; None means one a core.
+        retry: How often a lost race is tried again.
+        pool: Limits of the connections to the catalog.
+        batch: How writers cut their input.
+        reporter: Told what each statement did.
+        clock: Time and chance; for tests.
+
+    Raises:
+        ConfigurationError: The arguments make no sense together, or describe no catalog.
+        CatalogError: The catalog cannot be reached.
+    """
+    given = [option for option, value in (("path", path), ("catalog", catalog)) if value is not None]
+    if len(given) > 1 or (not given and name is None):
+        raise ConfigurationError(
+            f"connect needs one catalog, found {' and '.join(given) or 'none'}",
+            hint="give a folder, catalog=properties, catalog=object, or name='...' from PyIceberg's configuration",
+        )
+    if threads is not None and threads < 1:
+        raise ConfigurationError(f"threads: expected at least 1, found {threads}")
+    pool = pool or PoolConfig()
+    if path is not None:
+        client = open_embedded(path, pool=pool, name=name or "default")
+    elif isinstance(catalog, Catalog):
+        client = wrap_catalog(catalog)
+    else:
+        client = open_catalog(name, catalog or {}, pool=pool)
+    return Session(
+        client,
+        memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit, name="memory_limit"),
+        threads=threads or default_threads(),
+        retry=retry or RetryConfig(),
+        batch=batch or BatchConfig(),
+        reporter=reporter,
+        clock=clock or SystemClock(),
+        owns_catalog=not isinstance(catalog, Catalog),
+    )
+
+
+class Session:
+    """Runs SQL on the tables of one catalog. Threads may share it; each thread has its own transaction."""
+
+    def __init__(
+        self,
+        client: CatalogClient,
+        *,
+        memory_limit_bytes: int | None,
+        threads: int,
+        retry: RetryConfig,
+        batch: BatchConfig,
+        reporter: Reporter | None,
+        clock: Clock,
+        owns_catalog: bool,
+    ) -> None:
+        self._client = client
+        self._owns_catalog = owns_catalog
+        self._retry = retry
+        self._batch = batch
+        self._reporter = reporter
+        self._clock = clock
+        self._closed = False
+        write_bytes = None if memory_limit_bytes is None else int(memory_limit_bytes * _WRITE_SHARE)
+        engine_bytes = None if memory_limit_bytes is None or write_bytes is None else memory_limit_bytes - write_bytes
+        self._engine = Engine(memory_limit_bytes=engine_bytes, threads=threads)
+        self._committer = Committer(client, retry, clock)
+        self._executor = Executor(
+            client,
+            self._engine,
+            self._committer,
+            threads=threads,
+            write_memory_bytes=write_bytes,
+            reporter=reporter,
+        )
+        self._threads = threads
+        self._local = threading.local()
+
+    @property
+    def catalog(self) -> Catalog:
+        """PyIceberg's catalog, for whatever is done with tables outside of SQL."""
+        return self._client.catalog
+
+    def sql(self, text: str, params: Parameters = None, **sources: Any) -> Result:
+        """Run one statement, or several separated by semicolons, and return the result of the last.
+
+        Outside a transaction each statement that changes something commits by itself.
+
+        Args:
+            text: SQL; see docs/sql.md.
+            params: Values for ``?`` and ``$1`` as a sequence, for ``$name`` as a mapping; bound, never pasted.
+            sources: Arrow-capable objects that the statements may name as tables: Arrow tables, batches and readers,
+                pandas and Polars frames, DuckDB relations. Readers are streamed.
+
+        Raises:
+            SQLError: The text was refused; it says where and why.
+            IcefusionError: Anything else; see `icefusion.errors`.
+        """
+        return self._run(text, params, sources, None)
+
+    def _run(self, text: str, params: Parameters, sources: Mapping[str, Any], progress: Progress | None) -> Result:
+        self._require_open()
+        script = parse_script(text)
+        if not script:
+            raise ParseError("there is no statement in the text", sql=text, offset=0, hint="e.g. SELECT 1")
+        named = {name: Source.of(name, value) for name, value in sources.items()}
+        result: Result | None = None
+        for statement, parameters in _distribute(script, params):
+            result = self._statement(statement, Statement(parameters, named, progress))
+        assert result is not None
+        return result
+
+    def _statement(self, statement: st.Statement, given: Statement) -> Result:
+        match statement:
+            case st.Begin(isolation):
+                return self._begin(isolation or "serializable")
+            case st.Commit():
+                return self._commit()
+            case st.Rollback():
+                return self._rollback()
+            case st.Query():
+                return self._executor.query(statement, given, self._current or self._new_state())
+            case st.Insert():
+                with self._unit() as state:
+                    result = self._executor.insert(statement, given, state)
+                    return result if state is self._current else committed_result(result, state.commit())
+        if self._current is not None:
+            raise UnsupportedStatementError(
+                "tables and namespaces cannot be created or dropped inside a transaction yet",
+                hint="COMMIT or ROLLBACK first",
+            )
+        match statement:
+            case st.CreateTable():
+                return self._executor.create_table(statement, given, self._new_state())
+            case st.DropTable():
+                return self._executor.drop_table(statement)
+            case st.CreateNamespace():
+                return self._executor.create_namespace(statement)
+            case st.DropNamespace():
+                return self._executor.drop_namespace(statement)
+
+    # Transactions
+
+    def transaction(self, isolation: Isolation = "serializable") -> Transaction:
+        """A transaction as a context manager: commits at the end of the block, rolls back when it raises.
+
+        Args:
+            isolation: ``"serializable"`` or ``"snapshot"``.
+
+        Raises:
+            ConfigurationError: There is no such isolation level.
+        """
+        if isolation not in ("serializable", "snapshot"):
+            raise ConfigurationError(f"isolation: expected 'serializable' or 'snapshot', found {isolation!r}")
+        return Transaction(self, isolation)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open on this thread."""
+        return self._current is not None
+
+    @property
+    def _current(self) -> TransactionState | None:
+        state: TransactionState | None = getattr(self._local, "state", None)
+        return state
+
+    def _new_state(self, isolation: Isolation = "serializable") -> TransactionState:
+        return TransactionState(self._client, self._committer, isolation=isolation, reporter=self._reporter)
+
+    @contextmanager
+    def _unit(self) -> Iterator[TransactionState]:
+        """The open transaction, or one for a single statement, which is discarded if the statement fails."""
+        if self._current is not None:
+            yield self._current
+            return
+        state = self._new_state()
+        try:
+            yield state
+        except BaseException:
+            if state.status is Status.ACTIVE:
+                state.rollback()
+            raise
+
+    def _begin(self, isolation: Isolation) -> Result:
+        if self._current is not None:
+            raise TransactionError("a transaction is open already", hint="COMMIT or ROLLBACK it first")
+        self._local.state = self._new_state(isolation)
+        self._local.block = False
+        return Result.of_nothing(StatementReport("BEGIN"))
+
+    def _commit(self) -> Result:
+        state = self._end("COMMIT")
+        reports = state.commit()
+        report = StatementReport("COMMIT", seconds=sum(r.seconds for r in reports), commits=reports)
+        return Result.of_nothing(report, snapshot_id=reports[0].snapshot_id if len(reports) == 1 else None)
+
+    def _rollback(self) -> Result:
+        self._end("ROLLBACK").rollback()
+        return Result.of_nothing(StatementReport("ROLLBACK"))
+
+    def _end(self, word: str) -> TransactionState:
+        state = self._current
+        if state is None:
+            raise TransactionError(f"{word}: no transaction is open", hint="begin one with BEGIN")
+        if self._local.block:
+            raise TransactionError(
+                f"{word} inside a transaction block", hint="the block commits at its end and rolls back when it raises"
+            )
+        self._local.state = None
+        return state
+
+    def _enter_block(self, isolation: Isolation) -> TransactionState:
+        self._require_open()
+        if self._current is not None:
+            raise TransactionError("a transaction is open already", hint="transactions do not nest")
+        state = self._new_state(isolation)
+        self._local.state = state
+        self._local.block = True
+        return state
+
+    def _leave_block(self, state: TransactionState) -> None:
+        if self._current is not state:
+            raise TransactionError("transaction blocks were left out of order, or on another thread")
+        self._local.state = None
+
+    # Writers
+
+    def writer(
+        self, table: str, *, retry: RetryConfig | None = None, batch: BatchConfig | None = None
+    ) -> IcebergTableWriter:
+        """A writer that appends Arrow data to one table.
+
+        Args:
+            table: ``namespace.table``, as in SQL.
+            retry: In place of the session's.
+            batch: In place of the session's.
+
+        Raises:
+            TableNotFoundError: There is no such table.
+        """
+        self._require_open()
+        committer = self._committer if retry is None else Committer(self._client, retry, self._clock)
+        return IcebergTableWriter(
+            table,
+            executor=self._executor,
+            new_state=lambda: TransactionState(self._client, committer, reporter=self._reporter),
+            batch=batch or self._batch,
+            threads=self._threads,
+        )
+
+    # Life
+
+    def close(self) -> None:
+        """Roll back what is open on this thread and give back the catalog's connections."""
+        if self._closed:
+            return
+        self._closed = True
+        state = self._current
+        if state is not None and state.status is Status.ACTIVE:
+            self._local.state = None
+            state.rollback()
+        if self._owns_catalog:
+            self._client.close()
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise TransactionError("the session is closed", hint="open another with icefusion.connect")
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<icefusion.Session on catalog {self._client.name!r}>"
+
+
+def _distribute(script: Sequence[st.Statement], params: Parameters) -> list[tuple[st.Statement, Parameters]]:
+    """Each statement with the parameters that are its own.
+
+    Named values go to every statement that uses them. Values by position can belong to one statement only.
+    """
+    wanted = [_parameters(statement) for statement in script]
+    users = sum(bool(names) for names in wanted)
+    if params is None or len(script) == 1:
+        return [(statement, params) for statement in script]
+    if isinstance(params, Mapping):
+        unused = sorted(set(params) - {name for names in wanted for name in names})
+        if unused:
+            raise BindError(f"no statement has a parameter ${unused[0]}")
+        return [
+            (statement, {name: params[name] for name in names if name in params})
+            for statement, names in zip(script, wanted, strict=True)
+        ]
+    if users > 1:
+        raise BindError(
+            f"{users} statements of the script have parameters by position",
+            hint="name them: $id with params={'id': ...}",
+        )
+    return [(statement, params if names else None) for statement, names in zip(script, wanted, strict=True)]
+
+
+def _parameters(statement: st.Statement) -> tuple[str, ...]:
+    match statement:
+        case st.Query():
+            return statement.parameters
+        case st.Insert():
+            return statement.query.parameters
+        case st.CreateTable() if statement.query is not None:
+            return statement.query.parameters
+    return ()

@@ -1,0 +1,305 @@
+"""The transaction: what it reads stays as it was first seen, what it writes waits until the commit.
+
+Theory of operation. A table is pinned when the transaction first names it: from then on every statement reads that
+snapshot, together with the data files that earlier statements of the same transaction have staged. Staged files lie in
+storage and in no manifest, so nobody else can see them. The commit folds all staged operations into one snapshot a
+table and swaps all tables together; a rollback deletes the staged files. Once the outcome of a commit is unknown,
+nothing is deleted any more.
+
+A statement that fails inside a transaction leaves nothing of itself behind and the transaction as it was before it.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal
+
+from pyiceberg.manifest import DataFile
+from pyiceberg.table.snapshots import Snapshot
+
+from icefusion.commit.catalog import CatalogClient, TableHandle
+from icefusion.commit.cleanup import delete_files
+from icefusion.commit.committer import Committed, Committer
+from icefusion.commit.operations import AppendFiles, TableChange, added_files
+from icefusion.commit.swap import can_swap_many
+from icefusion.errors import BindError, CommitStateUnknownError, TransactionError
+from icefusion.naming import nearest
+from icefusion.query.scan import TableView
+from icefusion.reports import CommitReport, Reporter, tell
+from icefusion.sql.statements import Name, VersionAsOf
+
+if TYPE_CHECKING:
+    from icefusion.result import Result
+    from icefusion.session import Session
+
+__all__ = ["Isolation", "Status", "Transaction", "TransactionState"]
+
+logger = logging.getLogger("icefusion")
+
+Isolation = Literal["serializable", "snapshot"]
+
+
+class Status(enum.Enum):
+    """Where a transaction is in its life."""
+
+    ACTIVE = "active"
+    COMMITTED = "committed"
+    ROLLED_BACK = "rolled back"
+    FAILED = "failed"
+    UNKNOWN = "of unknown outcome"
+
+
+@dataclass
+class PinnedTable:
+    """One table of a transaction: the state it was first seen in, and what was done to it since."""
+
+    handle: TableHandle
+    operations: list[AppendFiles] = field(default_factory=list)
+
+    @property
+    def staged(self) -> tuple[DataFile, ...]:
+        """Data files that wait for the commit."""
+        return added_files(self.operations)
+
+
+class TransactionState:
+    """What a transaction has read and staged; the part of it that statements work with."""
+
+    def __init__(
+        self,
+        client: CatalogClient,
+        committer: Committer,
+        *,
+        isolation: Isolation = "serializable",
+        reporter: Reporter | None = None,
+    ) -> None:
+        self.id = uuid.uuid4().hex
+        self.isolation = isolation
+        self.status = Status.ACTIVE
+        self.client = client
+        self._committer = committer
+        self._reporter = reporter
+        self._tables: dict[tuple[str, ...], PinnedTable] = {}
+        self._names: dict[Name, tuple[str, ...]] = {}
+        self._lock = threading.RLock()
+
+    # Reading
+
+    def pin(self, name: Name) -> PinnedTable:
+        """The table that a name stands for, in the state in which this transaction first saw it.
+
+        Raises:
+            TableNotFoundError: There is no such table.
+            TransactionError: The transaction is over.
+        """
+        self.require_active()
+        with self._lock:
+            if name not in self._names:
+                handle = self.client.resolve(name)
+                self._names[name] = handle.identifier
+                # The same table may have been named in another spelling before.
+                self._tables.setdefault(handle.identifier, PinnedTable(handle))
+            return self._tables[self._names[name]]
+
+    def view(self, name: Name, version: VersionAsOf | None) -> TableView:
+        """What a statement of this transaction reads when it names a table, at a version or as it is now.
+
+        Raises:
+            BindError: There is no such snapshot, branch or tag.
+        """
+        pinned = self.pin(name)
+        handle = pinned.handle
+        metadata = handle.metadata
+        if version is None:
+            return TableView(
+                name=handle.name,
+                metadata=metadata,
+                io=handle.io,
+                snapshot_id=metadata.current_snapshot_id,
+                schema=metadata.schema(),
+                staged=pinned.staged,
+            )
+        snapshot = find_snapshot(handle, version)
+        schema = metadata.schema() if snapshot.schema_id is None else metadata.schema_by_id(snapshot.schema_id)
+        return TableView(
+            name=handle.name,
+            metadata=metadata,
+            io=handle.io,
+            snapshot_id=snapshot.snapshot_id,
+            schema=schema or metadata.schema(),
+        )
+
+    # Writing
+
+    def check_may_write(self, pinned: PinnedTable) -> None:
+        """Refuse what could not be committed, before it is written.
+
+        Raises:
+            TransactionError: It would be the second table, on a catalog that moves one at a time.
+        """
+        self.require_active()
+        others = [t.handle.name for t in self._tables.values() if t.operations and t is not pinned]
+        if others and not can_swap_many(self.client):
+            raise TransactionError(
+                f"this transaction has written {others[0]} and cannot write {pinned.handle.name} as well: "
+                f"catalog {self.client.name} ({type(self.client.catalog).__name__}) cannot commit several tables "
+                "all or none",
+                hint="commit first, or use a SQL catalog (SQLite, PostgreSQL, MariaDB)",
+            )
+
+    def stage(self, pinned: PinnedTable, operation: AppendFiles) -> None:
+        """Add an operation to what the commit will fold.
+
+        Raises:
+            TransactionError: The transaction ended while the statement ran.
+        """
+        with self._lock:
+            self.require_active()
+            pinned.operations.append(operation)
+
+    # Ending
+
+    def commit(self) -> tuple[CommitReport, ...]:
+        """Make everything staged visible at once: one snapshot a table; nothing when nothing was staged.
+
+        Raises:
+            CommitConflictError: Nothing landed; the staged files are gone.
+            CommitFailedError: Nothing landed; the staged files are gone.
+            CommitStateUnknownError: It may have landed; the files are kept.
+        """
+        with self._lock:
+            self.require_active()
+            changes = [TableChange(t.handle, tuple(t.operations)) for t in self._tables.values() if t.operations]
+            if not changes:
+                self.status = Status.COMMITTED
+                return ()
+            try:
+                outcome: Committed = self._committer.commit(changes)
+            except CommitStateUnknownError:
+                self.status = Status.UNKNOWN
+                raise
+            except BaseException:
+                self._discard(Status.FAILED)
+                raise
+            self.status = Status.COMMITTED
+        for report in outcome.reports:
+            tell(self._reporter, report)
+        return outcome.reports
+
+    def rollback(self) -> None:
+        """Throw away everything staged; the files are deleted."""
+        with self._lock:
+            self.require_active()
+            self._discard(Status.ROLLED_BACK)
+
+    def _discard(self, status: Status) -> None:
+        self.status = status
+        for pinned in self._tables.values():
+            if pinned.operations:
+                delete_files(pinned.handle.io, [file.file_path for file in pinned.staged])
+
+    def require_active(self) -> None:
+        """Refuse to go on with a transaction that is over.
+
+        Raises:
+            TransactionError: It is over.
+        """
+        if self.status is not Status.ACTIVE:
+            raise TransactionError(
+                f"the transaction is {self.status.value}", hint="a transaction is used once; begin a new one"
+            )
+
+    @property
+    def dirty(self) -> bool:
+        """Whether anything waits for the commit."""
+        return any(pinned.operations for pinned in self._tables.values())
+
+
+class Transaction:
+    """A block of statements that takes effect as a whole or not at all.
+
+    Made by `Session.transaction`, used once, as a context manager: it commits when the block ends and rolls back when
+    the block raises. Inside the block `sql` runs statements; so does `Session.sql` on the same thread.
+    """
+
+    def __init__(self, session: Session, isolation: Isolation) -> None:
+        self._session = session
+        self._isolation: Isolation = isolation
+        self._state: TransactionState | None = None
+        self.reports: tuple[CommitReport, ...] = ()
+
+    @property
+    def status(self) -> Status | None:
+        """Where the transaction is in its life; None before the block begins."""
+        return self._state.status if self._state is not None else None
+
+    @property
+    def snapshot_ids(self) -> dict[str, int]:
+        """After the commit: the snapshot that was made of each table."""
+        return {report.table: report.snapshot_id for report in self.reports if report.snapshot_id is not None}
+
+    def __enter__(self) -> Transaction:
+        if self._state is not None:
+            raise TransactionError("a transaction block is used once", hint="call session.transaction() again")
+        self._state = self._session._enter_block(self._isolation)
+        return self
+
+    def sql(self, text: str, params: Any = None, **sources: Any) -> Result:
+        """Run statements inside the transaction; see `Session.sql`."""
+        self._require_entered()
+        return self._session.sql(text, params, **sources)
+
+    def rollback(self) -> None:
+        """Throw everything away now; the rest of the block may run no further statements."""
+        self._require_entered().rollback()
+
+    def _require_entered(self) -> TransactionState:
+        if self._state is None:
+            raise TransactionError("the transaction has not begun", hint="use it as: with session.transaction() as tx:")
+        self._state.require_active()
+        return self._state
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        state = self._state
+        assert state is not None
+        self._session._leave_block(state)
+        if state.status is not Status.ACTIVE:
+            return
+        if error is None:
+            self.reports = state.commit()
+            return
+        try:
+            state.rollback()
+        except Exception:  # the block's own error is what the caller has to hear
+            logger.warning("rollback of transaction %s failed", state.id, exc_info=True)
+
+
+def find_snapshot(handle: TableHandle, version: VersionAsOf) -> Snapshot:
+    """The snapshot that a version names.
+
+    Raises:
+        BindError: There is no such snapshot, branch or tag.
+    """
+    metadata = handle.metadata
+    if isinstance(version.version, int):
+        snapshot = metadata.snapshot_by_id(version.version)
+        known: Iterable[str] = [str(s.snapshot_id) for s in metadata.snapshots[-5:]]
+        kind = "snapshot"
+    else:
+        ref = metadata.refs.get(version.version)
+        snapshot = metadata.snapshot_by_id(ref.snapshot_id) if ref is not None else None
+        known = sorted(metadata.refs)
+        kind = "branch or tag"
+    if snapshot is None:
+        near = nearest(str(version.version), known)
+        hint = f"did you mean {near}?" if near else f"known: {', '.join(known) or 'none yet'}"
+        raise BindError(f"{handle.name} has no {kind} {version.version}", hint=hint)
+    return snapshot
