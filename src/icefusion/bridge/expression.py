@@ -102,7 +102,7 @@ def to_iceberg(expr: Any, schema: Schema) -> BooleanExpression:
     """
     try:
         return _convert(expr, schema, negated=False)
-    except Exception:  # noqa: BLE001 - a filter that cannot be read prunes nothing, and the query runs all the same
+    except Exception:
         return ANY
 
 
@@ -135,7 +135,7 @@ def _convert(expr: Any, schema: Schema, *, negated: bool) -> BooleanExpression:
         name = _column_name(_operands(expr)[0], schema)
         if name is None:
             return ANY
-        return IsNull(name) if (kind == "IsNull") != negated else NotNull(name)
+        return _make(IsNull, name) if (kind == "IsNull") != negated else _make(NotNull, name)
     if kind in _TRUTH_TESTS:
         return _truth_test(expr, schema, *_TRUTH_TESTS[kind], negated=negated)
     if kind == "InList":
@@ -147,7 +147,7 @@ def _convert(expr: Any, schema: Schema, *, negated: bool) -> BooleanExpression:
         return AlwaysFalse() if value is None or bool(value) == negated else ANY
     column = _column(expr, schema)
     if column is not None and isinstance(column.type, BooleanType):
-        return EqualTo(column.name, not negated)
+        return _make(EqualTo, column.name, not negated)
     return ANY
 
 
@@ -206,24 +206,29 @@ def _between_neighbours(
 
 
 def _predicate(operator: str, name: str, value: IcebergLiteral[Any]) -> BooleanExpression:
-    result: BooleanExpression = _PREDICATES[operator](name, value)
+    return _make(_PREDICATES[operator], name, value)
+
+
+def _make(predicate: Any, *arguments: Any) -> BooleanExpression:
+    """A predicate of PyIceberg, whose constructors take positions that their types do not tell of."""
+    result: BooleanExpression = predicate(*arguments)
     return result
 
 
 def _compare_float(column: _Column, operator: str, value: float) -> BooleanExpression:
     if math.isnan(value):
-        return IsNaN(column.name) if operator in ("=", ">=") else ANY
+        return _make(IsNaN, column.name) if operator in ("=", ">=") else ANY
     low = high = value
     if isinstance(column.type, FloatType):
         low, high = _float32_neighbours(value)
     if operator == "=":
-        return EqualTo(column.name, value) if low == high else ANY
+        return _make(EqualTo, column.name, value) if low == high else ANY
     if operator == "!=":
         return ANY
     bound = low if operator in (">", ">=") else high
     if low != high:
         operator = operator[0]
-    return Or(_predicate(operator, column.name, literal(bound)), IsNaN(column.name))
+    return Or(_predicate(operator, column.name, literal(bound)), _make(IsNaN, column.name))
 
 
 def _float32_neighbours(value: float) -> tuple[float, float]:
@@ -284,7 +289,7 @@ def _convert_in(expr: Any, schema: Schema, negated: bool) -> BooleanExpression:
         low, high = around
         if low is not None and low == high:
             values.add(low)
-    return In(column.name, values) if values else AlwaysFalse()
+    return _make(In, column.name, values) if values else AlwaysFalse()
 
 
 def _not_in(column: _Column, scalars: list[pa.Scalar]) -> BooleanExpression:
@@ -298,7 +303,7 @@ def _not_in(column: _Column, scalars: list[pa.Scalar]) -> BooleanExpression:
         low, high = around
         if low is not None and low == high:
             values.add(low)
-    return NotIn(column.name, values) if values else ANY
+    return _make(NotIn, column.name, values) if values else ANY
 
 
 def _convert_like(expr: Any, schema: Schema, negated: bool) -> BooleanExpression:
@@ -314,10 +319,10 @@ def _convert_like(expr: Any, schema: Schema, negated: bool) -> BooleanExpression
         return AlwaysFalse()
     prefix, rest = _like_prefix(text)
     if variant.negated() != negated:
-        return NotStartsWith(column.name, prefix) if rest == "%" and prefix else ANY
+        return _make(NotStartsWith, column.name, prefix) if rest == "%" and prefix else ANY
     if not rest:
-        return EqualTo(column.name, prefix)
-    return StartsWith(column.name, prefix) if prefix else ANY
+        return _make(EqualTo, column.name, prefix)
+    return _make(StartsWith, column.name, prefix) if prefix else ANY
 
 
 def _like_prefix(pattern: str) -> tuple[str, str]:
@@ -340,8 +345,8 @@ def _truth_test(expr: Any, schema: Schema, passing: bool, null_passes: bool, *, 
         return ANY
     if negated:
         passing, null_passes = not passing, not null_passes
-    test = EqualTo(column.name, passing)
-    return Or(test, IsNull(column.name)) if null_passes else test
+    test = _make(EqualTo, column.name, passing)
+    return Or(test, _make(IsNull, column.name)) if null_passes else test
 
 
 def _column(expr: Any, schema: Schema) -> _Column | None:

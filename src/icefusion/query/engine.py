@@ -23,13 +23,13 @@ from typing import Any
 
 import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
-from datafusion.catalog import Catalog, Schema
+from datafusion.catalog import Catalog, Schema, Table
 from pyiceberg.manifest import DataFile
 
 from icefusion.config import default_threads
 from icefusion.errors import BindError, ExecutionError
 from icefusion.naming import normalize
-from icefusion.query.filelist import FileScanner
+from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import ManifestReader, plan_files
 from icefusion.query.footers import FooterReader
 from icefusion.query.presence import check_present
@@ -46,10 +46,6 @@ __all__ = ["Engine", "PlannedQuery"]
 Binding = TableView | Source
 TableKey = tuple[str, str, str]
 """Catalog, schema and table, as DataFusion knows them."""
-
-# Where names without a namespace live. No namespace of a user is called that.
-DEFAULT_CATALOG = "?icefusion?"
-DEFAULT_SCHEMA = "?sources?"
 
 BATCH_ROWS = 8192
 
@@ -124,7 +120,8 @@ class Engine:
         scans: list[ScanReport] = []
         files: list[tuple[TableView, tuple[DataFile, ...]]] = []
         if views:
-            empty = {key: self._scanner.empty(view_schema(view.schema)) for key, view in views.items()}
+            with self._lock:
+                empty = {key: self._scanner.empty_table(view_schema(view.schema)) for key, view in views.items()}
             with _translated(query, planning=True):
                 draft = self._draft(query, {**empty, **frames}, values, exact_decimals)
                 wanted = find_wanted(draft, {key: view.schema for key, view in views.items()})
@@ -168,14 +165,18 @@ class Engine:
         return source.to_frame(self._context, self._threads, self._lock)
 
     def _draft(
-        self, query: Query, frames: Mapping[TableKey, DataFrame], values: dict[str, pa.Scalar], exact_decimals: bool
+        self,
+        query: Query,
+        frames: Mapping[TableKey, DataFrame | Table],
+        values: dict[str, pa.Scalar],
+        exact_decimals: bool,
     ) -> DataFrame:
         """Plan the text with these tables under their names."""
         with self._lock, self._named(frames), self._reading_decimals(exact_decimals):
             return self._context.sql_with_options(query.text, _READ_ONLY, param_values=values or None)
 
     @contextmanager
-    def _named(self, frames: Mapping[TableKey, DataFrame]) -> Iterator[None]:
+    def _named(self, frames: Mapping[TableKey, DataFrame | Table]) -> Iterator[None]:
         """Register the tables, and take them away again."""
         registered: list[tuple[Schema, str]] = []
         made: list[tuple[Catalog, str]] = []
@@ -256,7 +257,7 @@ class PlannedQuery:
     def streams(self, count: int) -> list[Iterator[pa.RecordBatch]]:
         """Run the query: at most `count` streams, to be drained at the same time, each by a thread of its own."""
         with self._running():
-            partitions = [iter(stream) for stream in self._frame.execute_stream_partitioned()]
+            partitions: list[Iterator[Any]] = [iter(stream) for stream in self._frame.execute_stream_partitioned()]
             self._check_files()
         count = max(1, min(count, len(partitions)))
         return [self._drain(partitions[index::count]) for index in range(count)]

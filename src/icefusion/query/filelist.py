@@ -23,11 +23,17 @@ from urllib.parse import quote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datafusion import DataFrame, SessionContext
+from datafusion.catalog import Table
 from datafusion.plan import LogicalPlan
 
 from icefusion.errors import StorageError
 
-__all__ = ["FileScanner", "file_url"]
+__all__ = ["DEFAULT_CATALOG", "DEFAULT_SCHEMA", "FileScanner", "file_url"]
+
+# Where names without a namespace live. No namespace of a user is called that.
+DEFAULT_CATALOG = "?icefusion?"
+DEFAULT_SCHEMA = "?sources?"
+_PASSING_NAME = "?passing?"
 
 NOWHERE = "file:///icefusion-reads-nothing.parquet"
 
@@ -69,8 +75,19 @@ class FileScanner:
         return self._context.create_dataframe_from_logical_plan(patched)
 
     def empty(self, schema: pa.Schema) -> DataFrame:
-        """A DataFrame without rows. Unlike an in-memory one it takes filters, so plans over it show them."""
+        """A DataFrame without rows."""
         return self._scan_one(NOWHERE, schema)
+
+    def empty_table(self, schema: pa.Schema) -> Table:
+        """A table without rows. Unlike one in memory it takes filters, so that plans over it show them.
+
+        Not safe to call from several threads at once: it goes through a name.
+        """
+        self._context.register_parquet(_PASSING_NAME, NOWHERE, schema=schema, file_extension="")
+        try:
+            return self._context.catalog(DEFAULT_CATALOG).schema(DEFAULT_SCHEMA).table(_PASSING_NAME)
+        finally:
+            self._context.deregister_table(_PASSING_NAME)
 
     def _scan_one(self, url: str, schema: pa.Schema) -> DataFrame:
         return self._context.read_parquet(url, schema=schema, file_extension="")
@@ -85,7 +102,7 @@ class FileScanner:
             try:
                 frame = self._native_pair([file_url(str(path)) for path in paths], schema)
                 rows = sorted(value for batch in frame.collect() for value in batch.column(0).to_pylist())
-            except Exception:  # noqa: BLE001 - whatever went wrong, the other way works
+            except Exception:
                 return False
         return rows == [0, 1]
 

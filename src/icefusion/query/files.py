@@ -174,14 +174,14 @@ class _Tests:
     def _manifest_test(self, spec_id: int) -> Callable[[ManifestFile], bool]:
         try:
             return manifest_evaluator(self._specs[spec_id], self._schema, self._projected(spec_id))
-        except Exception:  # noqa: BLE001 - a filter that this spec cannot express tests nothing
+        except Exception:
             return lambda _: True
 
     def _partition_test(self, spec_id: int) -> Test:
         try:
             partition_schema = Schema(*self._specs[spec_id].partition_type(self._schema).fields)
             evaluate = expression_evaluator(partition_schema, self._projected(spec_id), case_sensitive=True)
-        except Exception:  # noqa: BLE001 - likewise
+        except Exception:
             return lambda _: True
         return lambda file: evaluate(file.partition)
 
@@ -195,7 +195,7 @@ def _guarded(test: Callable[..., bool]) -> Callable[..., bool]:
     def guarded(subject: object) -> bool:
         try:
             return test(subject)
-        except Exception:  # noqa: BLE001 - an unreadable bound is no reason to leave rows out
+        except Exception:
             return True
 
     return guarded
@@ -205,7 +205,7 @@ def _bindable(row_filter: BooleanExpression, schema: Schema) -> BooleanExpressio
     """The filter, or "any row" where the schema does not carry it."""
     try:
         bind(schema, row_filter, case_sensitive=True)
-    except Exception:  # noqa: BLE001 - pruning is an optimization: without it the query still answers
+    except Exception:
         return AlwaysTrue()
     return row_filter
 

@@ -50,7 +50,7 @@ def map_columns(schema: Schema, physical: pa.Schema, mapping: NameMapping | None
         StorageError: A nested column is stored as something else.
     """
     by_name = None if any(_has_ids(field) for field in physical) else _ids_by_path(schema, mapping)
-    by_id = {}
+    by_id: dict[int, pa.Field] = {}
     for field in physical:
         field_id = _field_id(field, field.name, by_name)
         if field_id is not None:

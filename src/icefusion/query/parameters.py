@@ -91,7 +91,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(f"${name}" for name in names)
 
 
-def _convert(value: Any) -> pa.Scalar | None:  # noqa: C901 - one line a type
+def _convert(value: Any) -> pa.Scalar | None:
     match value:
         case pa.Scalar():
             return value

@@ -30,7 +30,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.types import DoubleType, FloatType, NestedField, UUIDType
 
-from icefusion.bridge.align import relabel
+from icefusion.bridge.reshape import relabel
 from icefusion.bridge.schema import type_to_arrow
 from icefusion.naming import quote_identifier
 from icefusion.query.filelist import FileScanner, file_url
@@ -213,7 +213,7 @@ def _scan_group(
 
 
 def _scan_field(source: ColumnSource, taken: set[str]) -> pa.Field:
-    """The column as the scan declares it. A missing one gets a name that the file does not have, so it reads as NULL."""
+    """The column as the scan declares it; a missing one under a name that the file does not have, so it reads NULL."""
     column = source.column
     name = source.name
     if name is None:

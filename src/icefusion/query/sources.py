@@ -1,8 +1,8 @@
 """Data that the caller passes by name, as tables of a query.
 
 What is in memory is handed to DataFusion as it is, without a copy. What can only be streamed is never collected:
-DataFusion would read a reader to its end while planning, but it streams from a `pyarrow.dataset.Dataset`, asking for one
-batch after the other. So a stream is dressed up as a dataset with one fragment. A stream can be read once; a
+DataFusion would read a reader to its end while planning, but it streams from a `pyarrow.dataset.Dataset`, asking for
+one batch after the other. So a stream is dressed up as a dataset with one fragment. A stream can be read once; a
 second scan of it (a self join, a repeated run) is an error that says so instead of an empty table.
 """
 
@@ -69,8 +69,8 @@ class Source:
         """Data under a name: anything that speaks Arrow.
 
         That is: pyarrow tables, batches, readers and datasets; pandas and polars frames; objects with
-        ``__arrow_c_stream__`` or ``__arrow_c_array__``; DataFusion DataFrames; a list of record batches; a list of dicts
-        or a dict of lists; a generator of record batches.
+        ``__arrow_c_stream__`` or ``__arrow_c_array__``; DataFusion DataFrames; a list of record batches; a list of
+        dicts or a dict of lists; a generator of record batches.
 
         Raises:
             BindError: It does not.

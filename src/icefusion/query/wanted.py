@@ -2,9 +2,9 @@
 
 The optimizer has by then pushed every condition as far down as it goes, through joins, unions and subqueries, turned
 literals into the columns' types and computed constants. What is left beside a scan is true for each row that can still
-matter. Scans that the walk below cannot reach would make that wrong (a subquery inside an expression reads the same
-table under other conditions), so scans are counted in the plan's text as well, and where the numbers differ nothing is
-pruned.
+matter. Subqueries inside expressions cannot be reached from Python, and one of them may read the same table under
+other conditions; but they show in the plan's text. A table that is scanned there more often than the walk below
+found is not pruned.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression, Or
 from pyiceberg.schema import Schema
 
 from icefusion.bridge.expression import conjunction
+from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA
 
 __all__ = ["Wanted", "find_wanted"]
 
 TableKey = tuple[str, str, str]
 
-_SUBQUERIES = ("ScalarSubquery", "InSubquery", "Exists")
-_EXPRESSIONS = ("projections", "predicate", "filters", "filter", "group_by_exprs", "aggregate_exprs", "sort_exprs")
+_SCAN_LINE = "TableScan: "
 
 
 @dataclass(frozen=True)
@@ -53,31 +53,43 @@ def find_wanted(draft: DataFrame, schemas: Mapping[TableKey, Schema]) -> dict[Ta
     """
     plan = draft.optimized_logical_plan()
     scans = list(_scans(plan))
-    if len(scans) != plan.display_indent().count("TableScan: "):
-        return dict.fromkeys(schemas, EVERYTHING)
+    hidden = _hidden_scans(plan, scans)
     wanted: dict[TableKey, Wanted] = {}
     for scan in scans:
-        key = _key_of(scan, schemas)
-        if key is None:
-            continue
-        found = Wanted(conjunction(scan.filters(), schemas[key]), _field_ids(scan, schemas[key]))
-        wanted[key] = _either(wanted[key], found) if key in wanted else found
+        key = _key_of(scan)
+        if key in schemas:
+            found = Wanted(conjunction(scan.filters(), schemas[key]), _field_ids(scan, schemas[key]))
+            wanted[key] = _either(wanted[key], found) if key in wanted else found
+        if hidden is None or _display_name(scan) in hidden:
+            wanted[key] = EVERYTHING
     return {key: wanted.get(key, EVERYTHING) for key in schemas}
+
+
+def _hidden_scans(plan: LogicalPlan, scans: list[Any]) -> set[str] | None:
+    """The tables with scans that the walk did not find, as the plan's text names them; None where that is unclear."""
+    lines = [line.strip() for line in plan.display_indent().splitlines()]
+    named = [line.removeprefix(_SCAN_LINE) for line in lines if line.startswith(_SCAN_LINE)]
+    for scan in scans:
+        name = _display_name(scan)
+        line = next((line for line in named if line == name or line.startswith(name + " projection=")), None)
+        if line is None:
+            return None
+        named.remove(line)
+    return {line.partition(" projection=")[0] for line in named}
+
+
+def _display_name(scan: Any) -> str:
+    return ".".join(part for part in scan.fqn() if part is not None)
+
+
+def _key_of(scan: Any) -> TableKey:
+    catalog, schema, table = scan.fqn()
+    return catalog or DEFAULT_CATALOG, schema or DEFAULT_SCHEMA, table
 
 
 def _either(one: Wanted, other: Wanted) -> Wanted:
     ids = None if one.field_ids is None or other.field_ids is None else one.field_ids | other.field_ids
     return Wanted(Or(one.row_filter, other.row_filter), ids)
-
-
-def _key_of(scan: Any, schemas: Mapping[TableKey, Schema]) -> TableKey | None:
-    catalog, schema, table = scan.fqn()
-    for key in schemas:
-        if table == key[2] and schema in (None, key[1]) and catalog in (None, key[0]):
-            unqualified = schema is None and not key[1].startswith("?")
-            if not unqualified:
-                return key
-    return None
 
 
 def _field_ids(scan: Any, schema: Schema) -> frozenset[int]:
@@ -89,33 +101,5 @@ def _scans(plan: LogicalPlan) -> Iterator[Any]:
     node = plan.to_variant()
     if type(node).__name__ == "TableScan":
         yield node
-    for subquery in _subqueries(node):
-        yield from _scans(subquery)
     for child in plan.inputs():
         yield from _scans(child)
-
-
-def _subqueries(node: Any) -> Iterator[LogicalPlan]:
-    """The plans inside a node's expressions, as far as they can be seen from Python."""
-    for method in _EXPRESSIONS:
-        try:
-            found = getattr(node, method)()
-        except Exception:  # noqa: BLE001 - not every node has every part; the count of scans tells when one was missed
-            continue
-        for expr in found if isinstance(found, list | tuple) else [found]:
-            yield from _inside(expr)
-
-
-def _inside(expr: Any) -> Iterator[LogicalPlan]:
-    try:
-        kind = expr.variant_name()
-        if kind in _SUBQUERIES:
-            yield LogicalPlan(expr.to_variant().subquery().input()[0])
-            return
-        children = [expr.to_variant().expr()] if kind == "Alias" else list(expr.rex_call_operands())
-    except Exception:  # noqa: BLE001 - likewise
-        return
-    if kind in ("Column", "Literal"):
-        return
-    for child in children:
-        yield from _inside(child)
