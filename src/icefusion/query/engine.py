@@ -357,7 +357,7 @@ def _same(one: Binding, other: Binding) -> bool:
 
 
 def _without_negative_scales(frame: DataFrame) -> DataFrame:
-    """``1e3`` read exactly is a decimal with a scale below zero, which few can read: make it the double it looks like."""
+    """``1e3`` read exactly is a decimal with a scale below zero, which few can read: make it a double."""
     odd = {
         field.name: pa.float64() for field in frame.schema() if pa.types.is_decimal(field.type) and field.type.scale < 0
     }

@@ -5,7 +5,7 @@ partition summaries of the manifest list leave out whole manifests, the partitio
 entries leave out files. All three tests are inclusive: they may keep too much, never too little.
 
 The tests are built once for each partition spec, over a schema that also knows the columns dropped since (old
-specs may still refer to them). A test that fails on a file, say on bounds that another writer got wrong, keeps the file.
+specs may still refer to them). A test that fails on a file, say on bounds that another writer got wrong, keeps it.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def plan_files(
 
 
 def schema_with_dropped_columns(schema: Schema, metadata: TableMetadata) -> Schema:
-    """The schema with every other top-level column that the table ever had, under names that no column can clash with."""
+    """The schema and every other top-level column that the table ever had, under names that clash with none."""
     fields = list(schema.fields)
     known = {field.field_id for field in fields}
     for other in metadata.schemas:

@@ -1,4 +1,6 @@
-"""Where the columns of a table stand in a file: resolution by field id (section "Column Projection" of the specification).
+"""Where the columns of a table stand in a file: resolution by field id.
+
+See the section "Column Projection" of the Iceberg specification.
 
 Files without ids are read through the table's name mapping, or by the names of its schema where it has none.
 """

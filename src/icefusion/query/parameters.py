@@ -33,7 +33,7 @@ def bind_parameters(query: Query, params: Parameters) -> dict[str, pa.Scalar]:
     Raises:
         BindError: A parameter has no value, a value has no parameter, or a value is of a type that SQL does not know.
     """
-    given = _by_name(query, params)
+    given = _by_name(params)
     missing = [name for name in query.parameters if name not in given]
     unused = [name for name in given if name not in query.parameters]
     if missing:
@@ -68,7 +68,7 @@ def to_scalar(name: str, value: Any) -> pa.Scalar:
     return scalar
 
 
-def _by_name(query: Query, params: Parameters) -> dict[str, Any]:
+def _by_name(params: Parameters) -> dict[str, Any]:
     if params is None:
         return {}
     if isinstance(params, Mapping):

@@ -28,9 +28,9 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import DoubleType, FloatType, NestedField, UUIDType
+from pyiceberg.types import DoubleType, FloatType, IcebergType, NestedField, UUIDType
 
-from icefusion.bridge.reshape import relabel
+from icefusion.bridge.reshape import relabel, restamp
 from icefusion.bridge.schema import type_to_arrow
 from icefusion.naming import quote_identifier
 from icefusion.query.filelist import FileScanner, file_url
@@ -83,10 +83,7 @@ class _Group:
 
 def view_schema(schema: Schema, *, with_row_identity: bool = False) -> pa.Schema:
     """The Arrow schema in which a view's rows come, all columns nullable and without field ids."""
-    fields = [
-        pa.field(column.name, type_to_arrow(column.field_type, field_ids=False, column=column.name))
-        for column in schema.fields
-    ]
+    fields = [pa.field(column.name, _read_type(column.field_type, column.name)) for column in schema.fields]
     if with_row_identity:
         fields += [pa.field(FILE_COLUMN, pa.string()), pa.field(POSITION_COLUMN, pa.int64())]
     return pa.schema(fields)
@@ -122,9 +119,7 @@ def scan_files(
     mapper = _Mapper(view)
     for file, shape in zip(files, footers.shapes(files, view.io), strict=True):
         groups.setdefault(mapper.group_of(file, shape, used), []).append(file)
-    frames = [
-        _scan_group(view, group, members, mapper, scanner, with_row_identity) for group, members in groups.items()
-    ]
+    frames = [_scan_group(group, members, mapper, scanner, with_row_identity) for group, members in groups.items()]
     return reduce(DataFrame.union, frames)
 
 
@@ -172,7 +167,6 @@ def _identity_fields(spec: PartitionSpec | None, missing: set[int]) -> tuple[tup
 
 
 def _scan_group(
-    view: TableView,
     group: _Group,
     files: Sequence[DataFile],
     mapper: _Mapper,
@@ -221,7 +215,27 @@ def _scan_field(source: ColumnSource, taken: set[str]) -> pa.Field:
         while name in taken:
             name = "?" + name
     read_as = column.field_type if source.physical_type is None else source.physical_type
-    return pa.field(name, type_to_arrow(read_as, field_ids=False, column=column.name))
+    return pa.field(name, _read_type(read_as, column.name))
+
+
+def _read_type(iceberg_type: IcebergType, column: str) -> pa.DataType:
+    """The Arrow type to read as: nullable at every depth, because a required part may be younger than the file."""
+    return _relaxed(type_to_arrow(iceberg_type, field_ids=False, column=column))
+
+
+def _relaxed(arrow_type: pa.DataType) -> pa.DataType:
+    if pa.types.is_struct(arrow_type):
+        return pa.struct([_relaxed_field(arrow_type.field(index)) for index in range(arrow_type.num_fields)])
+    if pa.types.is_list(arrow_type):
+        return pa.list_(_relaxed_field(arrow_type.value_field))
+    if pa.types.is_map(arrow_type):
+        key = arrow_type.key_field
+        return pa.map_(pa.field(key.name, _relaxed(key.type), nullable=False), _relaxed_field(arrow_type.item_field))
+    return arrow_type
+
+
+def _relaxed_field(field: pa.Field) -> pa.Field:
+    return pa.field(field.name, _relaxed(field.type))
 
 
 def _quoted(name: str) -> Expr:
@@ -236,7 +250,7 @@ def _named(expr: Expr, column: NestedField) -> Expr:
 
 def _constant(value: Any, column: NestedField) -> Expr:
     """A literal of the column's Arrow type; `value` is in Iceberg's own representation (days, microseconds, ...)."""
-    arrow_type = type_to_arrow(column.field_type, field_ids=False, column=column.name)
+    arrow_type = _read_type(column.field_type, column.name)
     if isinstance(column.field_type, UUIDType):
         arrow_type = pa.binary(16)
         value = getattr(value, "bytes", value)
@@ -252,10 +266,10 @@ def _relabelled(expr: Expr, source: ColumnSource) -> Expr:
     """A nested column of older files in the table's present nested type."""
     column, physical = source.column, source.physical_type
     assert physical is not None  # the caller asks only for those
-    arrow = [type_to_arrow(t, field_ids=False, column=column.name) for t in (physical, column.field_type)]
+    stored, present = _read_type(physical, column.name), _read_type(column.field_type, column.name)
 
     def to_present(values: pa.Array) -> pa.Array:
-        return relabel(values, physical, column.field_type)
+        return restamp(relabel(values, physical, column.field_type), present)
 
-    function = udf(to_present, [arrow[0]], arrow[1], "immutable", f"icefusion_relabel_{column.field_id}_{id(source)}")
+    function = udf(to_present, [stored], present, "immutable", f"icefusion_relabel_{column.field_id}_{id(source)}")
     return function(expr)
