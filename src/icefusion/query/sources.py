@@ -19,6 +19,7 @@ from datafusion.catalog import Table
 from datafusion.functions import nanvl
 
 from icefusion.errors import BindError, ExecutionError, IcefusionError, SchemaError
+from icefusion.naming import quote_identifier
 
 __all__ = ["Source"]
 
