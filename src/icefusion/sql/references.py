@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from icefusion.naming import normalize, quote_identifier
+from icefusion.naming import fold_case, normalize, quote_identifier
 from icefusion.sql.lexer import Kind, Token, keywords, tokenize
 from icefusion.sql.statements import Query, TableReference
 
@@ -53,7 +53,7 @@ def rewrite_identifiers(query: Query, names: Mapping[str, str]) -> Query:
     if not names:
         return query
     tokens = tokenize(query.text)
-    qualifiers = {normalize(table.name.parts[-1]) for table in query.tables if not table.has_alias}
+    qualifiers = {normalize(part) for table in query.tables if not table.has_alias for part in table.name.parts}
     inside_tables = _Spans((table.start, table.end) for table in query.tables)
     edits: list[Edit] = []
     in_type: list[bool | None] = []  # for each open parenthesis: whether a CAST's type has begun; None if not a CAST's
@@ -69,7 +69,7 @@ def rewrite_identifiers(query: Query, names: Mapping[str, str]) -> Query:
         exact = names.get(token.text.lower())
         if exact is None or _is_syntax(tokens, index):
             continue
-        if tokens[index + 1].key == "." and tokens[index - 1].key != "." and token.text.lower() in qualifiers:
+        if tokens[index + 1].key == "." and fold_case(token.text) in qualifiers:
             continue
         edits.append(Edit(token.start, token.end, quote_identifier(exact)))
     return apply_edits(query, edits)

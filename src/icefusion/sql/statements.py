@@ -171,7 +171,7 @@ class DropNamespace:
 
 @dataclass(frozen=True)
 class CreateTable:
-    """``CREATE TABLE``, with columns, or with a query (CTAS), or with both left to the query's schema."""
+    """``CREATE TABLE``, either with columns, or with a query (CTAS) that gives it its columns."""
 
     name: Name
     columns: tuple[ColumnDefinition, ...] = ()

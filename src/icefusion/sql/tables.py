@@ -55,10 +55,14 @@ def parse_create_table(cursor: Cursor) -> CreateTable:
 
 
 def _parse_query(cursor: Cursor, table: CreateTable) -> CreateTable:
+    begin = cursor.token
     if not cursor.accept("AS"):
         raise cursor.unexpected("AS before the query")
     if not cursor.at("SELECT", "WITH", "VALUES", "FROM", "TABLE", "("):
         raise cursor.unexpected("a query behind AS")
+    if table.columns:
+        hint = "Leave the column list out and CAST in the query, or CREATE TABLE first and INSERT INTO it."
+        raise cursor.unsupported("A table AS a query takes its columns from the query", hint, token=begin)
     keys = [token.key for token in cursor.tokens[-4:-1]]
     if keys == ["WITH", "NO", "DATA"] or keys[1:] == ["WITH", "DATA"]:
         hint = "Leave WITH DATA out; for WITH NO DATA, write LIMIT 0 at the end of the query."
