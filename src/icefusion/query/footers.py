@@ -19,7 +19,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 
 from icefusion.errors import StorageError
-from icefusion.query.presence import missing_file
+from icefusion.query.presence import local_path, missing_file
 
 __all__ = ["FileShape", "FooterReader"]
 
@@ -93,9 +93,13 @@ class FooterReader:
 def _read_schema(file: DataFile, io: FileIO) -> pa.Schema:
     path = file.file_path
     try:
-        with io.new_input(path).open() as stream:
-            metadata = pq.read_metadata(stream)
-            schema = metadata.schema.to_arrow_schema().remove_metadata()
+        local = local_path(path)
+        if local is not None:
+            metadata = pq.read_metadata(local)
+        else:
+            with io.new_input(path).open() as stream:
+                metadata = pq.read_metadata(stream)
+        schema = metadata.schema.to_arrow_schema().remove_metadata()
     except FileNotFoundError as exc:
         raise missing_file(path) from exc
     except Exception as exc:

@@ -71,52 +71,66 @@ def _source(column: NestedField, field: pa.Field | None, by_name: Ids | None) ->
     return ColumnSource(column, field.name, None if same else physical_type)
 
 
-def _nested(arrow: pa.DataType, target: IcebergType, path: str, by_name: Ids | None) -> tuple[IcebergType, bool]:
+def _nested(
+    arrow: pa.DataType, target: IcebergType, path: str, by_name: Ids | None, *, in_map: bool = False
+) -> tuple[IcebergType, bool]:
     """The type to read a part of a file as, and whether the target type can be read by name in its place.
 
-    Leaves take the target's type: promotion is left to the scan.
+    The scan finds the parts of structs by name and promotes leaves, so leaves take the target's type and parts that
+    are not wanted are left out. Not so below a map: there it takes every part as it is stored.
     """
     if isinstance(target, PrimitiveType):
         if pa.types.is_nested(arrow):
             raise _mismatch(path, arrow, target)
-        return target, True
+        read_as = _stored_type(arrow) if in_map else target
+        return read_as, read_as == target
     if isinstance(target, StructType) and pa.types.is_struct(arrow):
-        return _nested_struct(arrow, target, path, by_name)
+        return _nested_struct(arrow, target, path, by_name, in_map=in_map)
     if isinstance(target, ListType) and is_list_like(arrow):
-        element, same = _nested(arrow.value_type, target.element_type, f"{path}.element", by_name)
+        element_path = f"{path}.element"
+        element, same = _nested(arrow.value_type, target.element_type, element_path, by_name, in_map=in_map)
         return ListType(element_id=target.element_id, element=element, element_required=False), same
     if isinstance(target, MapType) and pa.types.is_map(arrow):
-        key, same_key = _nested(arrow.key_type, target.key_type, f"{path}.key", by_name)
-        value, same_value = _nested(arrow.item_type, target.value_type, f"{path}.value", by_name)
-        read_as = MapType(
+        key, same_key = _nested(arrow.key_type, target.key_type, f"{path}.key", by_name, in_map=True)
+        value, same_value = _nested(arrow.item_type, target.value_type, f"{path}.value", by_name, in_map=True)
+        read_map = MapType(
             key_id=target.key_id, key_type=key, value_id=target.value_id, value_type=value, value_required=False
         )
-        return read_as, same_key and same_value
+        return read_map, same_key and same_value
     raise _mismatch(path, arrow, target)
 
 
-def _nested_struct(arrow: pa.StructType, target: StructType, path: str, by_name: Ids | None) -> tuple[StructType, bool]:
+def _nested_struct(
+    arrow: pa.StructType, target: StructType, path: str, by_name: Ids | None, *, in_map: bool
+) -> tuple[StructType, bool]:
     children = [arrow.field(index) for index in range(arrow.num_fields)]
     wanted = {field.field_id: field for field in target.fields}
     read_as: list[NestedField] = []
     same = True
-    for child in children:
+    for index, child in enumerate(children):
         child_path = f"{path}.{child.name}"
         field_id = _field_id(child, child_path, by_name)
         field = None if field_id is None else wanted.pop(field_id, None)
         if field is None:
+            if in_map:
+                read_as.append(NestedField(-1 - index, child.name, _stored_type(child.type)))
             continue
-        child_type, child_same = _nested(child.type, field.field_type, child_path, by_name)
+        child_type, child_same = _nested(child.type, field.field_type, child_path, by_name, in_map=in_map)
         read_as.append(NestedField(field.field_id, child.name, child_type))
         same = same and child_same and child.name == field.name
-    names = {child.name for child in children}
+    names = [child.name for child in children]
     for missing in wanted.values():
         same = same and missing.initial_default is None and missing.name not in names
     if not read_as and children:
         # Something has to be read to tell which of the structs are NULL.
-        stand_in = arrow_to_iceberg(pa.schema([children[0]])).fields[0]
-        return StructType(NestedField(-1, stand_in.name, stand_in.field_type)), False
+        return StructType(NestedField(-1, children[0].name, _stored_type(children[0].type))), False
+    if in_map:
+        same = same and names == [field.name for field in target.fields]
     return StructType(*read_as), same
+
+
+def _stored_type(arrow: pa.DataType) -> IcebergType:
+    return arrow_to_iceberg(pa.schema([pa.field("part", arrow)])).fields[0].field_type
 
 
 def _ids_by_path(schema: Schema, mapping: NameMapping | None) -> Ids:
