@@ -14,11 +14,13 @@ from typing import Any
 
 import pyarrow as pa
 from pyiceberg.io import FileIO
+from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 
 from icefusion.bridge.align import Alignment
+from icefusion.bridge.literals import round_floats
 from icefusion.bridge.partition import build_sort_order, build_spec
-from icefusion.bridge.schema import arrow_to_iceberg
+from icefusion.bridge.schema import arrow_to_iceberg, iceberg_to_arrow
 from icefusion.bridge.types_sql import build_schema
 from icefusion.commit.catalog import CatalogClient, StagedTable
 from icefusion.commit.cleanup import delete_files
@@ -124,8 +126,8 @@ class Executor:
         planned = self._plan(statement.query, given, state)
         columns = _insert_columns(statement, pinned.handle.metadata, pinned.handle.name)
         schema = pinned.handle.metadata.schema()
-        alignment = Alignment.plan(planned.schema, schema, columns=columns, by="position", table=pinned.handle.name)
-        written = self.write(pinned, planned.streams(self._threads), alignment.apply, given.progress)
+        align = _insert_alignment(statement.query, planned.schema, schema, columns, pinned.handle.name)
+        written = self.write(pinned, planned.streams(self._threads), align, given.progress)
         self.stage_append(pinned, written, state)
         report = StatementReport(
             "INSERT", seconds=time.perf_counter() - began, scans=planned.scans, writes=(written.report,)
@@ -320,6 +322,18 @@ def require_writable(metadata: TableMetadata, name: str, statement: Insert | Non
             offset=statement.table.offset if statement is not None else None,
             hint="write to a table of format version 2, or use another engine for this one",
         )
+
+
+def _insert_alignment(
+    query: Query, source: pa.Schema, target: Schema, columns: list[str] | None, table: str
+) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
+    """How the rows of a query fit the table; literals alone may be rounded into float columns."""
+    if query.tables:
+        return Alignment.plan(source, target, columns=columns, by="position", table=table).apply
+    arrow = iceberg_to_arrow(target)
+    schema, round_batch = round_floats(source, [arrow.field(name) for name in columns or arrow.names])
+    alignment = Alignment.plan(schema, target, columns=columns, by="position", table=table)
+    return lambda batch: alignment.apply(round_batch(batch))
 
 
 def _insert_columns(statement: Insert, metadata: TableMetadata, name: str) -> list[str] | None:

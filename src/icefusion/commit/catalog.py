@@ -230,11 +230,15 @@ class CatalogClient:
             return self.load(found)
 
     def _find_ignoring_case(self, identifier: tuple[str, ...], name: Name) -> tuple[str, ...] | None:
-        if all(part.quoted for part in name.parts):
+        *levels, last = name.parts
+        if last.quoted and all(part.quoted for part in levels):
             return None
         namespace = self.find_namespace(identifier[:-1])
         if namespace is None:
             return None
+        if last.quoted or (all(part.quoted for part in levels) and namespace != identifier[:-1]):
+            found = (*namespace, identifier[-1])
+            return found if found != identifier and found in self.list_tables(namespace) else None
         candidates = [t for t in self.list_tables(namespace) if t[-1].casefold() == identifier[-1].casefold()]
         if len(candidates) > 1:
             raise TableNotFoundError(
