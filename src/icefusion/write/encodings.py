@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 
 from icefusion.write.columns import LeafColumn
 
-__all__ = ["ColumnProfile", "dictionary_columns", "profile_columns"]
+__all__ = ["ColumnProfile", "dictionary_columns", "profile_columns", "rows_of_a_page"]
 
-SAMPLE_ROWS = 65_536
-SAMPLE_SLICES = 16
+SAMPLE_ROWS = 16_384
+SAMPLE_SLICES = 8
 MAX_DISTINCT_RATIO = 0.2
 """Above this share of distinct values, a dictionary costs more time than it saves (measured over all types)."""
 
@@ -61,6 +61,16 @@ def profile_columns(table: pa.Table, leaves: Sequence[LeafColumn]) -> tuple[Colu
 def dictionary_columns(profiles: Sequence[ColumnProfile], rows: int, dict_size_bytes: int) -> list[str]:
     """The Parquet paths of the columns to write with a dictionary in row groups of so many rows."""
     return [profile.path for profile in profiles if profile.profits_from_dictionary(rows, dict_size_bytes)]
+
+
+def rows_of_a_page(profiles: Sequence[ColumnProfile], page_size_bytes: int, page_row_limit: int) -> int:
+    """Rows that fit in a data page of every column: how many the encoder can take at a time.
+
+    It looks at a page's size only between two such steps, so steps are small for wide values, and as large as a page
+    otherwise, which saves a few per cent of its time.
+    """
+    widest = max((profile.width_bytes for profile in profiles), default=1.0)
+    return max(1, min(page_row_limit, int(page_size_bytes / max(1.0, widest))))
 
 
 def _sample(table: pa.Table) -> pa.Table:

@@ -96,7 +96,7 @@ def write_streams(
     files = TableFiles(target, io, options.write_uuid, options.task_id)
     stop = Stop()
     with contextlib.ExitStack() as cleanup:
-        layout = _layout(files, options, stop)
+        layout = _layout(files, options)
         cleanup.callback(layout.discard)
         try:
             rest = pull_streams(
@@ -121,7 +121,7 @@ def write_streams(
     return WriteResult(data_files, report)
 
 
-def _layout(files: TableFiles, options: WriteOptions, stop: Stop) -> Layout:
+def _layout(files: TableFiles, options: WriteOptions) -> Layout:
     if files.target.spec.fields or files.target.sort_order.fields:
         return Fanout(files, options.threads, options.memory_limit_bytes)
     return Appender(files, options.threads, options.memory_limit_bytes)
@@ -134,5 +134,5 @@ def _close(streams: Sequence[Iterator[pa.RecordBatch]]) -> None:
             continue
         try:
             close()
-        except Exception:  # noqa: BLE001 - the first error is the one to be told
+        except Exception:
             logger.warning("a stream could not be closed after a failed write", exc_info=True)

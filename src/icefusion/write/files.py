@@ -21,6 +21,7 @@ from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.typedef import Record
 
+from icefusion.bridge.partition import partition_path
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.config import WriteProperties
 from icefusion.errors import StorageError
@@ -68,9 +69,13 @@ class Partition(PartitionKey):
         return cls(values, spec, schema, record)
 
     @property
-    def partition(self) -> Record:  # type: ignore[override]
+    def partition(self) -> Record:
         """The record of transformed values."""
         return self.record
+
+    def to_path(self) -> str:
+        """The partition's folder below the data path."""
+        return partition_path(self.record, self.partition_spec, self.schema)
 
 
 class TableFiles:
@@ -110,6 +115,10 @@ class TableFiles:
         self._paths.append(path)
         return path
 
+    def disown(self, path: str) -> None:
+        """Take note that a path turned out to be somebody else's file, which is not to be deleted."""
+        self._paths.remove(path)
+
     def note_encoded(self, arrow_bytes: int, encoded_bytes: int) -> None:
         """Learn from a row group how many bytes a file takes for the rows' Arrow bytes."""
         ratio = encoded_bytes / max(1, arrow_bytes)
@@ -123,7 +132,7 @@ class TableFiles:
                 self.io.delete(path)
             except FileNotFoundError:
                 pass
-            except Exception as exc:  # noqa: BLE001 - the first error is the one to be told
+            except Exception as exc:
                 logger.warning("%s: could not be deleted after a failed write", path, exc_info=True)
                 error.add_note(f"{path}: was left behind, as it could not be deleted: {exc}")
 

@@ -18,7 +18,6 @@ sorted files, as many as its size requires.
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -27,10 +26,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.manifest import DataFile
 
 from icefusion.write.encodings import ColumnProfile, profile_columns
-from icefusion.write.files import Partition, TableFiles
+from icefusion.write.files import TableFiles
 from icefusion.write.parquet import RollingWriter
 from icefusion.write.routing import PartitionIndex, group_rows
 from icefusion.write.sorting import sort_table
@@ -43,6 +43,7 @@ MIB = 1024 * 1024
 Task = Callable[[], None]
 
 DEFAULT_BUDGET_BYTES = 512 * MIB
+CHUNK_BYTES = int(__import__("os").environ.get("CHUNK", "32")) * MIB
 FLUSH_BYTES = 16 * MIB
 """A partition with this many Arrow bytes in memory makes a decent row group."""
 SHORT_RUN = 4096
@@ -59,7 +60,11 @@ class Layout(Protocol):
 
     pile_size: PileSize
     data_files: list[DataFile]
-    partitions: int
+
+    @property
+    def partitions(self) -> int:
+        """Partitions that rows fell in."""
+        ...
 
     @property
     def spilled_bytes(self) -> int:
@@ -117,7 +122,7 @@ class Appender:
         parts = self._threads if rest.nbytes >= SMALL_REST_BYTES * self._threads else 1
         length = -(-rest.num_rows // parts)
         pieces = [rest.slice(i * length, length) for i in range(parts)] if rest.num_rows else []
-        return [lambda piece=piece: self._complete(piece) for piece in pieces + [rest.slice(0, 0)] * self._threads]
+        return [_task(self._complete, piece) for piece in pieces + [rest.slice(0, 0)] * self._threads]
 
     def abort(self) -> None:
         """Let go of the open files."""
@@ -186,7 +191,7 @@ class Fanout:
     def __init__(self, files: TableFiles, threads: int, memory_limit_bytes: int | None) -> None:
         options = files.options
         self._budget_bytes = options.fanout_memory_bytes or (memory_limit_bytes or 2 * DEFAULT_BUDGET_BYTES) // 2
-        chunk_bytes = _share(64 * MIB, self._budget_bytes, 2 * (threads + 1))
+        chunk_bytes = _share(CHUNK_BYTES, self._budget_bytes, 2 * (threads + 1))
         self.pile_size = PileSize(options.row_group_limit, chunk_bytes)
         self.data_files: list[DataFile] = []
         self._files = files
@@ -255,14 +260,12 @@ class Fanout:
         self._spill.close()
 
     def _chunk(self, batches: list[pa.RecordBatch]) -> _Chunk:
-        rows = _one_batch(batches, self._files.arrow_schema)
+        table = pa.Table.from_batches(batches)
         if self._profiles is None:
-            self._profiles = profile_columns(pa.Table.from_batches([rows]), self._files.leaves)
-        ids = self._index.partition_ids(rows)
-        order, run_ids, starts = group_rows(ids)
-        if order is not None:
-            rows = rows.take(pa.array(order))
-        return _Chunk(rows, run_ids, starts, rows.nbytes)
+            self._profiles = profile_columns(table, self._files.leaves)
+        order, ids, starts = group_rows(self._index.partition_ids(table))
+        rows = _take(table, order)
+        return _Chunk(rows, ids, starts, rows.nbytes)
 
     def _plan_flush(self) -> None:
         """Over the budget, turn the partitions that are large into tasks; the lock is held."""
@@ -301,7 +304,7 @@ class Fanout:
         """Move the rows of some partitions together, so that the chunks they were in can go."""
         table = pa.concat_tables([runs.table(self._files.arrow_schema) for runs in small])
         lengths = [int(runs.lengths.sum()) for runs in small]
-        rows = _one_batch(table.to_batches(), self._files.arrow_schema)
+        rows = _take(table, None)
         ids = np.array([runs.partition_id for runs in small], dtype=np.int64)
         chunk = _Chunk(rows, ids, np.concatenate(([0], np.cumsum(lengths))), rows.nbytes)
         with self._lock:
@@ -375,10 +378,17 @@ def _share(wanted: int, limit: int | None, parts: int) -> int:
     return wanted if limit is None else max(1, min(wanted, limit // parts))
 
 
-def _one_batch(batches: list[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
-    if len(batches) == 1:
-        return batches[0]
-    return pa.concat_batches(batches)
+def _take(table: pa.Table, order: npt.NDArray[np.int64] | None) -> pa.RecordBatch:
+    """The rows of a table in one piece and in an order; column by column, which needs the least memory."""
+    # Chunks live long: from the system's allocator they cost what they take, while Arrow's own maps them in huge pages
+    # that cost three times the time to touch first.
+    pool = pa.system_memory_pool()
+    indices = None if order is None else pa.array(order.astype(np.uint32))
+    columns = []
+    for column in table.columns:
+        array = column.combine_chunks(memory_pool=pool)
+        columns.append(array if indices is None else pc.take(array, indices, memory_pool=pool))
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
 
 
 def _by_size(partitions: Sequence[_Runs], size_bytes: int) -> Iterator[list[_Runs]]:

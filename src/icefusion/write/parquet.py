@@ -8,6 +8,7 @@ group: pyarrow encodes it on the calling thread, without the interpreter lock.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ from pyiceberg.io import OutputStream
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.typedef import Record
 
-from icefusion.write.encodings import ColumnProfile, dictionary_columns, profile_columns
+from icefusion.write.encodings import ColumnProfile, dictionary_columns, profile_columns, rows_of_a_page
 from icefusion.write.files import Partition, TableFiles, storage_errors
 from icefusion.write.metrics import FileMetrics, add_counts, count_nans, file_metrics
 
@@ -110,8 +111,10 @@ class RollingWriter:
         profiles = self._profiles
         if profiles is None:
             profiles = profile_columns(rows, self._files.leaves)
-        dictionaries = dictionary_columns(profiles, rows.num_rows, self._files.options.dict_size_bytes)
-        return _OpenFile(self._files, self._partition, dictionaries)
+        options = self._files.options
+        dictionaries = dictionary_columns(profiles, rows.num_rows, options.dict_size_bytes)
+        step_rows = rows_of_a_page(profiles, options.page_size_bytes, options.page_row_limit)
+        return _OpenFile(self._files, self._partition, dictionaries, step_rows)
 
     def _roll(self) -> None:
         if self._open is not None:
@@ -122,7 +125,7 @@ class RollingWriter:
 class _OpenFile:
     """One file that is being written."""
 
-    def __init__(self, files: TableFiles, partition: Partition | None, dictionaries: list[str]) -> None:
+    def __init__(self, files: TableFiles, partition: Partition | None, dictionaries: list[str], step_rows: int) -> None:
         self._files = files
         self._partition = partition
         self._path = files.new_path(partition)
@@ -131,9 +134,15 @@ class _OpenFile:
         self._nan_leaves = [leaf for leaf in files.leaves if files.modes[leaf.field_id].counts]
         self.size_bytes = 0
         with storage_errors(self._path, "created"):
-            self._sink: OutputStream = files.io.new_output(self._path).create()
             try:
-                self._writer = pq.ParquetWriter(self._sink, files.arrow_schema, **self._settings(dictionaries))
+                self._sink: OutputStream = files.io.new_output(self._path).create()
+            except FileExistsError:
+                files.disown(self._path)
+                raise
+            try:
+                self._writer = pq.ParquetWriter(
+                    self._sink, files.arrow_schema, **self._settings(dictionaries, step_rows)
+                )
             except BaseException:
                 self._sink.close()
                 raise
@@ -155,16 +164,15 @@ class _OpenFile:
 
     def abort(self) -> None:
         for resource in (self._writer, self._sink):
-            try:
+            # The file is about to be deleted, whatever state it is in.
+            with contextlib.suppress(Exception):
                 resource.close()
-            except Exception:  # noqa: BLE001, PERF203 - the file is about to be deleted, whatever state it is in
-                pass
         self._writer.is_open = False  # or it would try to close again when it is collected
 
     def _tell(self) -> int:
-        return int(self._sink.tell())  # type: ignore[attr-defined]
+        return int(self._sink.tell())
 
-    def _settings(self, dictionaries: list[str]) -> dict[str, Any]:
+    def _settings(self, dictionaries: list[str], step_rows: int) -> dict[str, Any]:
         options = self._files.options
         codec = options.compression_codec
         level = options.compression_level if options.compression_level is not None else DEFAULT_LEVELS.get(codec)
@@ -176,6 +184,7 @@ class _OpenFile:
             "dictionary_pagesize_limit": options.dict_size_bytes,
             "data_page_size": options.page_size_bytes,
             "max_rows_per_page": options.page_row_limit,
+            "write_batch_size": step_rows,
             "write_page_index": True,
             "store_decimal_as_integer": True,
             "store_schema": False,

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import struct
 import threading
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.typedef import Record
 
+from icefusion.bridge.partition import column_path, partition_columns, partition_groups, partition_record
 from icefusion.write.files import Partition
 
 __all__ = ["PartitionIndex", "group_rows"]
@@ -37,22 +39,31 @@ class PartitionIndex:
         """The partition of a number; None where the table has no partitions."""
         return self._partitions[number]
 
-    def partition_ids(self, rows: pa.RecordBatch) -> npt.NDArray[np.int64]:
+    def partition_ids(self, rows: pa.Table) -> npt.NDArray[np.int64]:
         """The number of each row's partition."""
         if not self._spec.fields:
             with self._lock:
                 self._partitions = [None]
             return np.zeros(rows.num_rows, dtype=np.int64)
-        codes, records = _stand_in(rows, self._spec, self._schema)
+        codes, keys = partition_groups(partition_columns(self._sources(rows), self._spec, self._schema))
         with self._lock:
-            numbers = np.array([self._number(record) for record in records], dtype=np.int64)
+            numbers = np.array([self._number(key) for key in keys], dtype=np.int64)
         return numbers[codes]
 
-    def _number(self, record: Record) -> int:
-        key = tuple(record[i] if record[i] == record[i] else "NaN" for i in range(len(record)))
-        number = self._numbers.get(key)
+    def _sources(self, rows: pa.Table) -> pa.RecordBatch:
+        """The columns that the spec's fields are made from, in one piece."""
+        paths = [column_path(field.source_id, self._schema) for field in self._spec.fields]
+        names = sorted({path[0] for path in paths if path is not None})
+        if not names:  # every source column has been dropped
+            return pa.RecordBatch.from_arrays([pa.nulls(rows.num_rows)], names=[""])
+        return pa.RecordBatch.from_arrays([rows.column(name).combine_chunks() for name in names], names=names)
+
+    def _number(self, key: tuple[Any, ...]) -> int:
+        identity = tuple(_identity(value) for value in key)
+        number = self._numbers.get(identity)
         if number is None:
-            number = self._numbers[key] = len(self._partitions)
+            number = self._numbers[identity] = len(self._partitions)
+            record = partition_record(key, self._spec, self._schema)
             self._partitions.append(Partition.of(record, self._spec, self._schema))
         return number
 
@@ -82,25 +93,8 @@ def _stable_order(ids: npt.NDArray[np.int64], bound: int) -> npt.NDArray[np.int6
     return order
 
 
-def _stand_in(rows, spec, schema):  # type: ignore
-    codes = np.zeros(rows.num_rows, dtype=np.int64)
-    cols = []
-    for f in spec.fields:
-        source = schema.find_field(f.source_id)
-        arr = f.transform.pyarrow_transform(source.field_type)(rows.column(schema.find_column_name(f.source_id)))
-        if isinstance(arr, pa.ChunkedArray):
-            arr = arr.combine_chunks()
-        if pa.types.is_date32(arr.type):
-            arr = arr.cast(pa.int32())
-        enc = arr.dictionary_encode(null_encoding="encode")
-        codes = codes * len(enc.dictionary) + enc.indices.to_numpy()
-        cols.append(enc.dictionary.to_pylist())
-    uniq, codes = np.unique(codes, return_inverse=True)
-    records = []
-    for u in uniq.tolist():
-        rec = []
-        for values in reversed(cols):
-            u, r = divmod(u, len(values))
-            rec.append(values[r])
-        records.append(Record(*reversed(rec)))
-    return codes, records
+def _identity(value: Any) -> Any:
+    """What tells a partition value from others: NaN is equal to itself, and -0.0 is not 0.0."""
+    if isinstance(value, float):
+        return "NaN" if math.isnan(value) else struct.pack("<d", value)
+    return value

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyiceberg.schema import Schema
 from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
 
-
+from icefusion.bridge.partition import transform_array
 from icefusion.write.columns import leaf_columns
 
 __all__ = ["sort_table"]
@@ -43,26 +43,19 @@ def sort_table(table: pa.Table, sort_order: SortOrder, schema: Schema) -> pa.Tab
 def _key_values(table: pa.Table, sort_field: SortField, schema: Schema) -> pa.ChunkedArray:
     leaf = next(leaf for leaf in leaf_columns(schema) if leaf.field_id == sort_field.source_id)
     source_type = schema.find_type(sort_field.source_id)
-    chunks = [transform_array(sort_field.transform, source_type, values) for values in leaf.values(table)]
-    values = pa.chunked_array(chunks).combine_chunks()
-    return values
+    chunks = [transform_array(sort_field.transform, values, source_type) for values in leaf.values(table)]
+    return pa.chunked_array(chunks).combine_chunks()
 
 
 def _ordered(values: pa.Array) -> pa.Array:
-    if not pa.types.is_floating(values.type):
-        return values
-    return pa.array(_total_order(values))
+    return pa.array(_total_order(values)) if pa.types.is_floating(values.type) else values
 
 
 def _total_order(values: pa.Array) -> npt.NDArray[np.signedinteger]:
     """Floating-point numbers -> integers of the same order, with every NaN last and -0.0 before 0.0."""
     numbers = values.fill_null(0.0).to_numpy(zero_copy_only=False)
     integer = np.int32 if numbers.dtype == np.float32 else np.int64
-    numbers = np.where(np.isnan(numbers), np.abs(numbers.dtype.type(np.nan)), numbers)
-    bits = numbers.view(integer)
-    # Negative numbers grow in magnitude as their bits count up: turn all bits but the sign around.
-    return np.where(bits < 0, bits ^ np.iinfo(integer).max, bits)
-
-
-def transform_array(transform, source_type, values):  # type: ignore
-    return transform.pyarrow_transform(source_type)(values)
+    numbers = np.where(np.isnan(numbers), numbers.dtype.type(np.nan), numbers)
+    bits: npt.NDArray[np.signedinteger] = numbers.view(integer)
+    # The bits of negative numbers count up as the numbers go down: turn all of them around but the sign.
+    return np.asarray(np.where(bits < 0, bits ^ np.iinfo(integer).max, bits))

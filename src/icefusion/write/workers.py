@@ -28,6 +28,7 @@ logger = logging.getLogger("icefusion")
 Progress = Callable[[int, int], None]
 Align = Callable[[pa.RecordBatch], pa.RecordBatch]
 POLL_S = 0.1
+LAST_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -75,18 +76,24 @@ def pull_streams(
     """
     pile = _Pile(pile_size, work, threads, progress)
     sources = [_Source(stream) for stream in streams]
-    pullers = max(threads, len(sources)) if sources else 0
 
     def pull(source: _Source) -> None:
         while not stop.is_set():
             batch = source.next_batch()
             if batch is None:
-                pile.end_of_stream()
                 return
             if batch.num_rows:
                 pile.put(batch if align is None else align(batch), stop)
 
-    _run([_bind(pull, sources[i % len(sources)]) for i in range(pullers)], stop)
+    def pull_all(first: int) -> None:
+        for source in sources[first:] + sources[:first]:  # one's own stream first, then those of slower threads
+            pull(source)
+            if _near_end(source, sources):
+                pile.cut()
+        pile.end()
+
+    pullers = max(threads, len(sources)) if sources else 0
+    _run([_bind(pull_all, i % len(sources)) for i in range(pullers)], stop)
     return pile.take()
 
 
@@ -115,13 +122,25 @@ class _Source:
     def __init__(self, stream: Iterator[pa.RecordBatch]) -> None:
         self._stream: Iterator[pa.RecordBatch] | None = stream
         self._lock = threading.Lock()
+        self.rows = 0
+
+    @property
+    def ended(self) -> bool:
+        return self._stream is None
 
     def next_batch(self) -> pa.RecordBatch | None:
         with self._lock:
             batch = None if self._stream is None else next(self._stream, None)
             if batch is None:
                 self._stream = None  # a stream that has ended is not asked again
+            else:
+                self.rows += batch.num_rows
             return batch
+
+
+def _near_end(ended: _Source, sources: Sequence[_Source]) -> bool:
+    """Whether the end of a stream is a sign that the others end soon, as they brought about as many rows."""
+    return all(source.rows <= 2 * ended.rows for source in sources if not source.ended)
 
 
 class _Pile:
@@ -142,6 +161,7 @@ class _Pile:
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0
+        self._full_share = 1.0
 
     def put(self, batch: pa.RecordBatch, stop: Stop) -> None:
         """Add a batch, cut where the pile gets full; work off each pile that it fills."""
@@ -152,14 +172,18 @@ class _Pile:
                 rows = min(batch.num_rows - offset, self._room(row_bytes))
                 self._add(batch.slice(offset, rows), int(rows * row_bytes))
                 offset += rows
-                full = self._take_if(1.0)
+                full = self._take_if(self._full_share)
             if full:
                 self._work_off(full)
 
-    def end_of_stream(self) -> None:
-        """A thread has nothing more to pull: it had better work off a part of a pile than wait for the others."""
+    def cut(self) -> None:
+        """From now on smaller piles are full: the end is near, and the threads had better reach it together."""
+        self._full_share = LAST_SHARE
+
+    def end(self) -> None:
+        """A thread has nothing more to pull: it works off a part of a pile rather than wait for the others."""
         with self._lock:
-            part = self._take_if(0.25)
+            part = self._take_if(LAST_SHARE)
         if part:
             self._work_off(part)
 
@@ -204,7 +228,7 @@ def _run(functions: Sequence[Callable[[], None]], stop: Stop) -> None:
     def guarded(function: Callable[[], None]) -> None:
         try:
             function()
-        except BaseException as exc:  # noqa: BLE001 - it is raised again by the thread that waits
+        except BaseException as exc:  # raised again by the thread that waits
             stop.set(exc)
 
     threads = [
