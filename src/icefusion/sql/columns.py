@@ -80,11 +80,11 @@ def parse_type(cursor: Cursor, depth: int = 0) -> TypeText:
 
 def _parse_column(cursor: Cursor) -> ColumnDefinition:
     _refuse_constraint(cursor, named=True)
-    offset = cursor.token.start
+    first = cursor.token
     name = cursor.identifier("a column name")
     if cursor.at(",", ")"):
         hint = f"Give it a type: {name} string. With AS SELECT, name the columns in the SELECT: SELECT x AS {name}."
-        raise cursor.unsupported(f"Column {name} has no type", hint)
+        raise cursor.unsupported(f"Column {name} has no type", hint, token=first)
     column_type = parse_type(cursor)
     required: bool | None = None
     comment: str | None = None
@@ -106,7 +106,7 @@ def _parse_column(cursor: Cursor) -> ColumnDefinition:
         else:
             _refuse_constraint(cursor, named=False)
             break
-    return ColumnDefinition(name, column_type, bool(required), comment, default, offset)
+    return ColumnDefinition(name, column_type, bool(required), comment, default, first.start)
 
 
 def _refuse_constraint(cursor: Cursor, *, named: bool) -> None:

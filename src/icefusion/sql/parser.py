@@ -78,14 +78,14 @@ def parse_query(text: str) -> Query:
 
 
 def _split(tokens: list[Token]) -> list[list[Token]]:
-    """The tokens of each statement, each closed by an END where its ``;`` stands."""
+    """The tokens of each statement, each closed by an END right behind its last one."""
     parts: list[list[Token]] = []
     part: list[Token] = []
     for token in tokens:
         if token.key != ";" and token.kind is not Kind.END:
             part.append(token)
         elif part:
-            part.append(Token(Kind.END, "", "", token.start, token.start))
+            part.append(Token(Kind.END, "", "", part[-1].end, part[-1].end))
             parts.append(part)
             part = []
     return parts

@@ -390,7 +390,8 @@ class _Scanner(Cursor):
             if is_cte:
                 raise self.error(f"{name} is defined by WITH and has no versions", token=travel)
             cut_end = self.tokens[self.index - 1].end
-            self.edits.append(Edit(end, cut_end, " " if self.token.start == cut_end else ""))
+            touches = self.token.start == cut_end and self.token.kind not in (Kind.OPERATOR, Kind.END)
+            self.edits.append(Edit(end, cut_end, " " if touches else ""))
         if not is_cte:
             self.tables.append(TableReference(name, token.start, end, version, self._at_alias()))
 

@@ -65,13 +65,19 @@ _HINTS = {
     "REVOKE": _PRIVILEGES,
     "SAVEPOINT": _SAVEPOINT,
     "SET": _OPTIONS,
-    "SHOW": _CATALOG,
     "TRUNCATE": "Use DROP TABLE and CREATE TABLE, or delete() of the PyIceberg table of the same catalog.",
     "UNCACHE": "Nothing is cached by name; let go of the Arrow table that was passed.",
     "UPDATE": _ROWS,
     "UPSERT": _ROWS,
     "USE": "Name tables in full: namespace.table.",
     "VACUUM": _MAINTENANCE,
+}
+
+_SHOW_HINTS = {
+    "ALL": _OPTIONS,
+    "COLUMNS": _LOOK,
+    "CREATE": _LOOK,
+    "FUNCTIONS": "The functions are those of DataFusion; its documentation lists them.",
 }
 
 _CREATE_HINTS = {
@@ -96,11 +102,13 @@ _CREATE_HINTS = {
 def refuse_statement(cursor: Cursor) -> SQLError:
     """The error for a statement that begins with a word no statement here begins with."""
     token = cursor.token
+    if token.key == "SHOW":
+        return cursor.unsupported("SHOW is not supported yet", _SHOW_HINTS.get(cursor.ahead().key, _CATALOG))
     if token.key in _HINTS:
         return cursor.unsupported(f"{token.key} is not supported", _HINTS[token.key])
     if token.kind is not Kind.WORD:
         return cursor.unexpected("a statement")
-    guess = nearest(token.key, [*sorted(_SUPPORTED), *_HINTS])
+    guess = nearest(token.key, [*sorted(_SUPPORTED), "SHOW", *_HINTS])
     hint = f"Did you mean {guess}?" if guess else None
     return cursor.error(f"No statement begins with {token.text}", hint=hint)
 

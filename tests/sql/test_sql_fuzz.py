@@ -1,0 +1,171 @@
+"""Whatever the text: statements or one of our errors, with a place inside of it, and never altered."""
+
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sql_cases import READS
+from test_sql_create_table import create
+from test_sql_statements import STATEMENTS
+
+from icefusion.errors import SQLError
+from icefusion.sql.lexer import Kind, tokenize
+from icefusion.sql.parser import parse_script
+from icefusion.sql.references import Edit, apply_edits, render_position, replace_tables, rewrite_identifiers
+from icefusion.sql.statements import CreateTable, Insert, Query
+
+TEXT = """SELECT FROM JOIN LEFT ON WITH AS TABLE VALUES INSERT INTO CREATE NAMESPACE DROP IF NOT EXISTS NULL DEFAULT
+    PARTITIONED BY ORDER BUCKET bucket day struct array map int decimal FOR VERSION OF UNION ALL EXCEPT IN LATERAL
+    RECURSIVE TRIM EXTRACT IS DISTINCT BEGIN COMMIT EXPLAIN ANALYZE a b t x.y "q" `q` 'str' E'\\'' $$d$$ $1 $n ? 1 2.5 (
+    ) [ ] { } < > , ; . : :: = - + * / | |> -- /* */ ' " ` $ é ‘"""
+WORDS = [*TEXT.split(), "\n"]
+SOUP = st.lists(st.sampled_from([*WORDS, " ", "\n"]), max_size=40)
+CREATE = "CREATE TABLE t (a struct<b: int not null>, c decimal(10, 2) DEFAULT 1) PARTITIONED BY (bucket(4, a.b) AS x)"
+SEEDS = [*READS, *STATEMENTS, CREATE, "SELECT ? FROM t FOR VERSION AS OF 'x' AS y, (TABLE u) WHERE a = ?"]
+LIMITS = settings(max_examples=300, deadline=None)
+
+
+def query_of(statement: object) -> Query | None:
+    if isinstance(statement, Insert | CreateTable):
+        return statement.query
+    return statement if isinstance(statement, Query) else None
+
+
+def check(text: str) -> None:
+    try:
+        statements = parse_script(text)
+    except SQLError as error:
+        check_error(text, error)
+        return
+    for statement in statements:
+        query = query_of(statement)
+        if query is not None:
+            check_query(text, query)
+
+
+def check_error(text: str, error: SQLError) -> None:
+    assert error.message
+    assert error.line is not None
+    assert error.column is not None
+    lines = text.split("\n")
+    assert 1 <= error.line <= len(lines)
+    assert 1 <= error.column <= len(lines[error.line - 1]) + 1
+
+
+def check_query(text: str, query: Query) -> None:
+    assert query.sql == text
+    if not query.shifts:
+        assert text[query.offset :].startswith(query.text)
+    for table in query.tables:
+        spelled = text[table.name.offset :][: table.end - table.start]
+        assert query.text[table.start : table.end] == spelled
+    replaced = replace_tables(query, ["( x )"] * len(query.tables))
+    assert [replaced.text[table.start : table.end] for table in replaced.tables] == ["( x )"] * len(query.tables)
+    tokenize(rewrite_identifiers(replaced, {"a": "A", "t": "T"}).text)
+    for position in range(0, len(query.text) + 1, 7):
+        assert query.offset <= render_position(query, position) <= len(text)
+
+
+@LIMITS
+@given(SOUP)
+def test_a_soup_of_tokens_parses_or_is_told_apart(parts: list[str]) -> None:
+    check(" ".join(parts))
+    check("".join(parts))
+
+
+@LIMITS
+@given(st.text(max_size=60))
+def test_any_text_parses_or_is_told_apart(text: str) -> None:
+    check(text)
+
+
+@LIMITS
+@given(st.data())
+def test_a_mutated_statement_parses_or_is_told_apart(data: st.DataObject) -> None:
+    text = data.draw(st.sampled_from(SEEDS))
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, min(start + 5, len(text))))
+        text = text[:start] + data.draw(st.sampled_from(["", " ", *WORDS])) + text[end:]
+    check(text)
+
+
+@LIMITS
+@given(SOUP)
+def test_tokens_and_gaps_make_up_the_whole_text(parts: list[str]) -> None:
+    text = "".join(parts)
+    try:
+        tokens = tokenize(text)
+    except SQLError:
+        return
+    position = 0
+    for token in tokens:
+        assert position <= token.start <= token.end
+        assert text[token.start : token.end] == token.text
+        gap = text[position : token.start]
+        assert gap.strip() == "" or "--" in gap or "/*" in gap
+        position = token.end
+    assert tokens[-1].kind is Kind.END
+    assert position == len(text)
+
+
+@LIMITS
+@given(st.data())
+def test_edits_leave_all_else_in_place(data: st.DataObject) -> None:
+    text = "abcdefghijklmnopqrstuvwxyz"
+    query = Query(text, sql="..." + text, offset=3)
+    for _ in range(2):
+        cuts = sorted(data.draw(st.sets(st.integers(0, len(query.text)), max_size=8)))
+        spans = list(zip(cuts[::2], cuts[1::2], strict=False))
+        query = apply_edits(
+            query, [Edit(start, end, data.draw(st.sampled_from(["", "1", "12345"]))) for start, end in spans]
+        )
+    kept = [(place, letter) for place, letter in enumerate(query.text) if letter.isalpha()]
+    assert [query.sql[render_position(query, place)] for place, _ in kept] == [letter for _, letter in kept]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(" * 50_000,
+        "SELECT " + "(" * 20_000 + "1" + ")" * 20_000,
+        "SELECT * FROM " + "(" * 20_000 + "t" + ")" * 20_000,
+        "'" * 100_001,
+        "E'" + "\\'" * 50_000,
+        "/*" * 50_000,
+        "$$" * 50_001,
+        "$a$ $b$" * 20_000 + "$c$",
+        "SELECT " + "a AS b, " * 30_000 + "1",
+        "VALUES " + ", ".join(["(1, 'a', ?)"] * 20_000),
+        "WITH " + ", ".join(f"c{n} AS (SELECT 1)" for n in range(5_000)) + " SELECT 1",
+        "SELECT 1;" * 20_000,
+        "CREATE TABLE t (a " + "array<" * 20_000,
+        "CREATE TABLE t (a int DEFAULT " + "(" * 50_000,
+        "a" * 200_000,
+        "SELECT " + "-" * 200_000,
+        "SELECT 1" + " NOT" * 50_000,
+    ],
+    ids=lambda text: text[:20],
+)
+def test_time_is_linear_and_depth_is_no_danger(text: str) -> None:
+    def seconds(size: int) -> float:
+        began = time.process_time()
+        check_only(text[:size])
+        return time.process_time() - began
+
+    seconds(1000)
+    assert seconds(len(text)) < 3.0
+
+
+def check_only(text: str) -> None:
+    try:
+        parse_script(text)
+    except SQLError:
+        return
+
+
+def test_the_seeds_are_all_valid() -> None:
+    for seed in SEEDS:
+        assert len(parse_script(seed)) == 1
+    assert create("(a int)").columns

@@ -1,0 +1,150 @@
+"""Which tables a query reads, where they stand, and time travel."""
+
+import pytest
+from sql_cases import READS, query, spelled
+
+from icefusion.errors import ParseError, UnsupportedStatementError
+from icefusion.sql.parser import parse_script
+from icefusion.sql.statements import CreateTable, Insert, VersionAsOf
+
+
+@pytest.mark.parametrize(("sql", "tables"), READS.items(), ids=READS)
+def test_the_tables_of_a_query_are_found(sql: str, tables: list[str]) -> None:
+    assert spelled(query(sql)) == tables
+
+
+@pytest.mark.parametrize("sql", READS)
+def test_a_reference_spans_its_name_in_the_query_and_begins_at_it_in_the_whole_text(sql: str) -> None:
+    before = "SELECT 'ü' FROM first; "
+    parsed = parse_script(before + sql)[1]
+    assert parsed.tables == query(sql).tables
+    for table in parsed.tables:
+        text = parsed.text[table.start : table.end]
+        assert text.replace("`", '"') == str(table.name)
+        assert parsed.sql[table.name.offset :].startswith(text)
+
+
+@pytest.mark.parametrize("sql", [sql for sql in READS if "TABLE " not in sql])
+def test_a_query_is_a_verbatim_slice_of_the_text(sql: str) -> None:
+    parsed = parse_script(f" ; {sql} ;")[0]
+    assert parsed.text == sql.removesuffix(" -- , v")
+    assert parsed.sql[parsed.offset :].startswith(parsed.text)
+
+
+@pytest.mark.parametrize(
+    ("rest", "aliased"),
+    [
+        ("", False),
+        ("AS x", True),
+        ("x", True),
+        ('"x"', True),
+        ("AS left", True),
+        ("version", True),
+        ("timestamp", True),
+        (", u", False),
+        ("JOIN u ON true", False),
+        ("LEFT JOIN u ON true", False),
+        ("WHERE a = 1", False),
+        ("ORDER BY a", False),
+        ("UNION SELECT 1", False),
+        ("FOR UPDATE", False),
+        ("TABLESAMPLE (1 PERCENT)", False),
+        ("FOR VERSION AS OF 1", False),
+        ("FOR VERSION AS OF 1 x", True),
+        ("VERSION AS OF 1 AS x", True),
+    ],
+)
+def test_an_alias_of_a_table_is_noted(rest: str, aliased: bool) -> None:
+    assert query(f"SELECT * FROM t {rest}").tables[0].has_alias is aliased
+
+
+@pytest.mark.parametrize(
+    ("sql", "text", "versions"),
+    [
+        ("SELECT * FROM t FOR VERSION AS OF 5", "SELECT * FROM t", [5]),
+        ("SELECT * FROM t VERSION AS OF 5 AS x", "SELECT * FROM t AS x", [5]),
+        ("SELECT * FROM t for system_version as of 5 x", "SELECT * FROM t x", [5]),
+        ("SELECT * FROM t FOR VERSION AS OF 'it''s' x", "SELECT * FROM t x", ["it's"]),
+        ("SELECT * FROM t FOR VERSION AS OF 9223372036854775807", "SELECT * FROM t", [2**63 - 1]),
+        ("SELECT * FROM t FOR /* old */ VERSION AS OF 5x", "SELECT * FROM t x", [5]),
+        ("SELECT * FROM (t VERSION AS OF 1 JOIN t ON true)", "SELECT * FROM (t JOIN t ON true)", [1, None]),
+        ("SELECT * FROM a, b FOR VERSION AS OF 'x', c", "SELECT * FROM a, b, c", [None, "x", None]),
+        ("WITH x AS (SELECT * FROM t VERSION AS OF 1) TABLE x", "WITH x AS (SELECT * FROM t) SELECT * FROM x", [1]),
+    ],
+)
+def test_a_version_is_cut_out_of_the_query_and_kept(sql: str, text: str, versions: list[int | str | None]) -> None:
+    parsed = query(sql)
+    assert parsed.text == text
+    assert [table.version for table in parsed.tables] == [v if v is None else VersionAsOf(v) for v in versions]
+    assert [parsed.text[table.start : table.end] for table in parsed.tables] == spelled(parsed)
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "message"),
+    [
+        ("SELECT * FROM t FOR TIMESTAMP AS OF '2020-01-01'", 17, "as of a time"),
+        ("SELECT * FROM t FOR SYSTEM_TIME AS OF '2020-01-01'", 17, "as of a time"),
+        ("SELECT * FROM t TIMESTAMP AS OF '2020-01-01'", 17, "as of a time"),
+        ("SELECT * FROM t FOR SYSTEM_TIME BETWEEN 1 AND 2", 17, "with AS OF only"),
+        ("SELECT * FROM t AS OF VERSION 5", 17, "this form"),
+        ("SELECT * FROM t FOR VERSION AS OF ?", 35, "parameter"),
+        ("SELECT * FROM 'rows.parquet'", 15, "file"),
+        ("SELECT a INTO x FROM t", 10, "INTO"),
+        ("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", 22, "WITH in front of INSERT"),
+        ("WITH x AS (SELECT 1) DELETE FROM t", 22, "WITH in front of DELETE"),
+        ("WITH x AS (DELETE FROM t RETURNING *) SELECT * FROM x", 12, "inside of WITH"),
+    ],
+)
+def test_what_would_not_read_the_current_rows_is_refused(sql: str, column: int, message: str) -> None:
+    with pytest.raises(UnsupportedStatementError) as caught:
+        parse_script(sql)
+    assert message in caught.value.message
+    assert (caught.value.line, caught.value.column) == (1, column)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "message"),
+    [
+        ("SELECT * FROM t x FOR VERSION AS OF 5", 19, "cannot be given here"),
+        ("SELECT * FROM t x VERSION AS OF 5", 19, "cannot be given here"),
+        ("WITH x AS (SELECT 1) SELECT * FROM x FOR VERSION AS OF 5", 38, "defined by WITH"),
+        ("SELECT * FROM t FOR VERSION AS OF", 34, "snapshot id"),
+        ("SELECT * FROM t FOR VERSION AS OF 1.5", 35, "snapshot id"),
+        ("SELECT * FROM t FOR VERSION AS OF ''", 35, "snapshot id"),
+        ("SELECT * FROM t FOR VERSION AS OF 9223372036854775808", 35, "snapshot id"),
+        ("SELECT * FROM", 14, "Expected a table, the statement ends"),
+        ("SELECT * FROM WHERE a = 1", 15, "Expected a table, found WHERE"),
+        ("SELECT * FROM t JOIN ON a = b", 22, "Expected a table, found ON"),
+        ("SELECT * FROM t, ", 17, "Expected a table"),
+        ("SELECT * FROM (t JOIN )", 23, "Expected a table, found )"),
+        ("SELECT * FROM ?", 15, "Expected a table, found ?"),
+        ('SELECT * FROM ""', 15, "empty"),
+        ("SELECT * FROM ns.", 18, "behind the '.'"),
+        ("SELECT (1", 8, "never closed"),
+        ("SELECT 1)", 9, "closes nothing"),
+        ("SELECT [1)", 10, "Expected ']', found )"),
+        ("SELECT * FROM TABLE t", 15, "TABLE cannot stand here"),
+    ],
+)
+def test_a_broken_from_clause_is_told_at_its_place(sql: str, column: int, message: str) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_script(sql)
+    assert message in caught.value.message
+    assert (caught.value.line, caught.value.column) == (1, column)
+
+
+def test_the_query_of_an_insert_and_of_a_new_table_is_scanned_too() -> None:
+    insert, create = parse_script(
+        "INSERT INTO a SELECT * FROM b VERSION AS OF 1; CREATE TABLE c AS (SELECT * FROM d x, e)"
+    )
+    assert isinstance(insert, Insert)
+    assert isinstance(create, CreateTable)
+    assert create.query is not None
+    assert (spelled(insert.query), insert.query.text) == (["b"], "SELECT * FROM b")
+    assert (spelled(create.query), create.query.text) == (["d", "e"], "(SELECT * FROM d x, e)")
+
+
+def test_a_column_called_table_is_no_short_query() -> None:
+    sql = "SELECT count(table), (table IS NULL), (table) FROM t"
+    assert query(sql).text == sql

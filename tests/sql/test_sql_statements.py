@@ -1,0 +1,185 @@
+"""Heads of statements: each form, and what a script of several is."""
+
+import pytest
+
+from icefusion.errors import ParseError
+from icefusion.sql.parser import parse_query, parse_script, parse_statement
+from icefusion.sql.statements import (
+    Begin,
+    Commit,
+    CreateNamespace,
+    DropNamespace,
+    DropTable,
+    Identifier,
+    Insert,
+    Name,
+    Query,
+    Rollback,
+    Statement,
+)
+
+
+def name(*parts: str) -> Name:
+    return Name(tuple(Identifier(part) for part in parts))
+
+
+STATEMENTS: dict[str, Statement] = {
+    "CREATE NAMESPACE a": CreateNamespace(name("a")),
+    "create schema if not exists a.b": CreateNamespace(name("a", "b"), if_not_exists=True),
+    "CREATE DATABASE a WITH ('k' = 'v', x.y = 1)": CreateNamespace(name("a"), properties=(("k", "v"), ("x.y", "1"))),
+    "CREATE NAMESPACE a WITH PROPERTIES ('k' = 'v')": CreateNamespace(name("a"), properties=(("k", "v"),)),
+    "CREATE NAMESPACE a WITH DBPROPERTIES (k = true)": CreateNamespace(name("a"), properties=(("k", "true"),)),
+    "CREATE NAMESPACE IF": CreateNamespace(name("IF")),
+    "DROP NAMESPACE a": DropNamespace(name("a")),
+    "DROP SCHEMA IF EXISTS a.b RESTRICT": DropNamespace(name("a", "b"), if_exists=True),
+    "DROP DATABASE a": DropNamespace(name("a")),
+    "DROP TABLE a.b": DropTable(name("a", "b")),
+    "DROP TABLE IF EXISTS a.b PURGE": DropTable(name("a", "b"), if_exists=True, purge=True),
+    'DROP TABLE "My ""T"""': DropTable(Name((Identifier('My "T"', quoted=True),))),
+    "DROP TABLE `a b`.c": DropTable(Name((Identifier("a b", quoted=True), Identifier("c")))),
+    "BEGIN": Begin(),
+    "BEGIN TRANSACTION": Begin(),
+    "begin work": Begin(),
+    "START TRANSACTION": Begin(),
+    "START TRANSACTION ISOLATION LEVEL SERIALIZABLE": Begin("serializable"),
+    "BEGIN TRANSACTION ISOLATION LEVEL SNAPSHOT": Begin("snapshot"),
+    "BEGIN ISOLATION LEVEL REPEATABLE READ": Begin("snapshot"),
+    "COMMIT": Commit(),
+    "COMMIT TRANSACTION": Commit(),
+    "COMMIT WORK": Commit(),
+    "END": Commit(),
+    "END TRANSACTION": Commit(),
+    "ROLLBACK": Rollback(),
+    "ROLLBACK WORK": Rollback(),
+    "ABORT": Rollback(),
+    "INSERT INTO t VALUES (1)": Insert(name("t"), Query("VALUES (1)")),
+    "insert into table a.t select 1": Insert(name("a", "t"), Query("select 1")),
+    "INSERT INTO t (SELECT 1)": Insert(name("t"), Query("(SELECT 1)")),
+    "INSERT INTO t ((SELECT 1) UNION (SELECT 2))": Insert(name("t"), Query("((SELECT 1) UNION (SELECT 2))")),
+    "INSERT INTO t (VALUES (1), (2))": Insert(name("t"), Query("(VALUES (1), (2))")),
+    'INSERT INTO t (a, "B") SELECT 1, 2': Insert(
+        name("t"), Query("SELECT 1, 2"), (Identifier("a"), Identifier("B", quoted=True))
+    ),
+    "INSERT INTO t (a) (SELECT 1)": Insert(name("t"), Query("(SELECT 1)"), (Identifier("a"),)),
+    "INSERT INTO t WITH x AS (SELECT 1) SELECT * FROM x": Insert(
+        name("t"), Query("WITH x AS (SELECT 1) SELECT * FROM x")
+    ),
+    "INSERT INTO t FROM generate_series(1, 2)": Insert(name("t"), Query("FROM generate_series(1, 2)")),
+}
+
+
+@pytest.mark.parametrize(("sql", "statement"), STATEMENTS.items(), ids=STATEMENTS)
+def test_a_statement_is_read_from_its_text(sql: str, statement: Statement) -> None:
+    assert parse_statement(sql) == statement
+
+
+def test_a_script_of_all_of_them_is_read_the_same() -> None:
+    script = " ;\n;".join(f"{sql} -- next; one\n" for sql in STATEMENTS) + "; /* ; */ ;"
+    assert parse_script(script) == tuple(STATEMENTS.values())
+
+
+def test_semicolons_in_strings_names_and_comments_part_nothing() -> None:
+    script = """SELECT ';', E'\\';', $$;$$, $x$;$$;$x$, ";", `;` /* ; /* ; */ ; */ -- ;
+        , 1; SELECT 2"""
+    first, second = parse_script(script)
+    assert isinstance(first, Query)
+    assert first.text == script.removesuffix("; SELECT 2")
+    assert isinstance(second, Query)
+    assert (second.text, second.offset) == ("SELECT 2", len(script) - 8)
+
+
+@pytest.mark.parametrize("text", ["", " \n", ";;", "-- nothing", "/* nothing */;"])
+def test_a_text_without_statements_is_an_empty_script(text: str) -> None:
+    assert parse_script(text) == ()
+    with pytest.raises(ParseError, match="no statement"):
+        parse_statement(text)
+
+
+def test_one_statement_is_not_two() -> None:
+    with pytest.raises(ParseError, match="found another") as caught:
+        parse_statement("SELECT 1;\n  SELECT 2")
+    assert (caught.value.line, caught.value.column) == (2, 3)
+
+
+def test_a_query_is_asked_for_and_something_else_given() -> None:
+    assert parse_query("SELECT 1").text == "SELECT 1"
+    with pytest.raises(ParseError, match="Expected a query") as caught:
+        parse_query("\n COMMIT")
+    assert (caught.value.line, caught.value.column) == (2, 2)
+
+
+def test_offsets_refer_to_the_whole_script() -> None:
+    script = "COMMIT;\nINSERT INTO a.b (c)\nSELECT d FROM e.f"
+    insert = parse_script(script)[1]
+    assert isinstance(insert, Insert)
+    assert script[insert.table.offset :].startswith("a.b")
+    assert script[insert.query.offset :] == insert.query.text
+    assert insert.query.sql == script
+    assert script[insert.query.tables[0].name.offset :] == "e.f"
+    with pytest.raises(ParseError) as caught:
+        parse_script(script + ";\nDROP TABLE IF EXISTS x y")
+    assert (caught.value.line, caught.value.column) == (4, 24)
+
+
+@pytest.mark.parametrize(
+    ("sql", "place", "message", "hint"),
+    [
+        ("SELCT 1", (1, 1), "No statement begins with SELCT", "Did you mean SELECT?"),
+        ("\n  INSRT INTO t VALUES (1)", (2, 3), "INSRT", "INSERT"),
+        ("COMIT", (1, 1), "COMIT", "COMMIT"),
+        ("xyzzy", (1, 1), "xyzzy", None),
+        ("42", (1, 1), "Expected a statement, found 42", None),
+        ("CREATE TABEL t (a int)", (1, 8), "found TABEL", "Did you mean CREATE TABLE?"),
+        ("DROP NAMESPAC x", (1, 6), "found NAMESPAC", "Did you mean DROP NAMESPACE?"),
+        ("CREATE", (1, 7), "the statement ends", None),
+        ("DROP TABLE", (1, 11), "Expected the name of a table, the statement ends", None),
+        ("DROP TABLE t PRUGE", (1, 14), "PURGE or the end of the statement, found PRUGE", "Did you mean PURGE?"),
+        ("DROP TABLE 't'", (1, 12), "found 't'", "double quotes"),
+        ("DROP TABLE my-table", (1, 14), "hyphen", '"my-name"'),
+        ('DROP TABLE ""', (1, 12), "empty", None),
+        ("DROP TABLE a.", (1, 14), "to go on behind the '.'", None),
+        ("COMMIT now", (1, 8), "Expected the end of the statement, found now", None),
+        ("START", (1, 6), "Expected TRANSACTION", None),
+        ("BEGIN ISOLATION SNAPSHOT", (1, 17), "Expected LEVEL", None),
+        ("BEGIN ISOLATION LEVEL HIGH", (1, 23), "Expected SERIALIZABLE", None),
+        ("INSERT t VALUES (1)", (1, 8), "Expected INTO", None),
+        ("INSERT INTO VALUES (1)", (1, 13), "Expected the name of a table, found VALUES", "quote it"),
+        ("INSERT INTO t", (1, 14), "Expected (columns), VALUES, SELECT", None),
+        ("INSERT INTO t (a)", (1, 18), "Expected VALUES, SELECT", None),
+        ("INSERT INTO t (a, ) VALUES (1)", (1, 19), "Expected a column name", None),
+        ("INSERT INTO t (a b) VALUES (1)", (1, 18), "Expected ',' or ')', found b", None),
+        ("EXPLAIN", (1, 8), "Expected a query behind EXPLAIN", None),
+        ("CREATE NAMESPACE a WITH 'k'", (1, 25), "Expected '('", None),
+        ("CREATE NAMESPACE a WITH (k 1)", (1, 28), "Expected '='", None),
+        ("CREATE NAMESPACE a WITH (k = 1, 'k' = 2)", (1, 33), "Property k is given twice", None),
+        ("SELECT 'abc", (1, 8), "This string has no end", "twice"),
+        ("SELECT E'abc\\'", (1, 8), "This string has no end", None),
+        ("SELECT x'ab", (1, 8), "This string has no end", None),
+        ('SELECT 1,\n "abc', (2, 2), "quoted identifier has no end", None),
+        ("SELECT `abc", (1, 8), "quoted identifier has no end", None),
+        ("SELECT $x$ $$", (1, 8), "This string has no end", "$x$"),
+        ("SELECT /* /* */ 1", (1, 8), "This comment has no end", "nest"),
+        ("SELECT ‘a’", (1, 8), "U+2018", "straight quotes"),
+        ("SELECT 1\x00", (1, 9), "no meaning", None),
+    ],
+)
+def test_a_mistake_is_told_with_its_place(sql: str, place: tuple[int, int], message: str, hint: str | None) -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_script(sql)
+    assert message in caught.value.message
+    assert (caught.value.line, caught.value.column) == place
+    if hint is None:
+        assert caught.value.hint is None or "Did you mean" not in caught.value.hint
+    else:
+        assert hint in (caught.value.hint or "")
+
+
+def test_an_error_shows_the_line_and_points_at_the_place() -> None:
+    with pytest.raises(ParseError) as caught:
+        parse_script("COMMIT;\nDROP TABLE a.b PRUGE;")
+    assert str(caught.value).splitlines() == [
+        "Expected PURGE or the end of the statement, found PRUGE (line 2, column 16)",
+        "  DROP TABLE a.b PRUGE;",
+        "                 ^",
+        "Hint: Did you mean PURGE?",
+    ]
