@@ -474,3 +474,18 @@ def test_a_value_inside_of_nested_columns_is_named_with_the_row_it_belongs_to() 
         assert caught.value.column == "c.element.a.element"
         assert f"row {3 - start} " in str(caught.value)
         assert str(2**40) in str(caught.value)
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_any_type_into_any_other_is_exact_or_a_schema_error(case: str) -> None:
+    array = TAKEN[case][0]
+    taken = 0
+    for _, target, _ in TAKEN.values():
+        try:
+            result = align(array, target)
+        except SchemaError as error:
+            assert error.column  # noqa: PT017
+            continue
+        taken += 1
+        assert result.null_count == len([value for value in array.to_pylist() if value is None])
+    assert taken

@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 from bridge_cases import REFUSED, TAKEN, arrow_types
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from pyiceberg.schema import Schema, assign_fresh_schema_ids
 from pyiceberg.types import (
     DecimalType,
@@ -21,10 +22,11 @@ from pyiceberg.types import (
     UnknownType,
 )
 
-from icefusion.bridge.schema import FIELD_ID_KEY, arrow_to_iceberg, iceberg_to_arrow, type_name
+from icefusion.bridge.schema import FIELD_ID_KEY, arrow_to_iceberg, iceberg_to_arrow, sql_name, type_name
 from icefusion.bridge.types_sql import build_schema, sql_type_to_iceberg
 from icefusion.errors import SchemaError
-from icefusion.sql.statements import ColumnDefinition, Identifier, TypeText
+from icefusion.sql.parser import parse_statement
+from icefusion.sql.statements import ColumnDefinition, CreateTable, Identifier, TypeText
 
 
 def field_ids(arrow: pa.DataType) -> list[int]:
@@ -189,3 +191,23 @@ def test_sql_columns_that_differ_in_case_alone_are_refused() -> None:
 def test_a_name_that_is_no_plain_word_is_quoted_in_a_type_name() -> None:
     struct = StructType(NestedField(1, 'a "b"', IntegerType()))
     assert type_name(struct) == 'struct<"a ""b""": int>'
+
+
+@given(arrow_types, st.lists(st.sampled_from(["a", "B c", "order", 'x"y', "ü", "struct"]), min_size=1, unique=True))
+@settings(max_examples=40, deadline=None)
+def test_the_sql_of_a_type_reads_back_as_the_type(arrow: pa.DataType, names: list[str]) -> None:
+    inner = pa.list_(pa.field("element", arrow, nullable=False))
+    fields = [pa.field(name, kind) for name, kind in zip(names, itertools.cycle([arrow, inner]), strict=False)]
+    schema = arrow_to_iceberg(pa.schema([*fields, pa.field("s", pa.struct(fields), nullable=False)]))
+    columns = (f"{sql_name(f.name)} {type_name(f.field_type)}{' NOT NULL' * f.required}" for f in schema.fields)
+    statement = parse_statement(f"CREATE TABLE t ({', '.join(columns)})")
+    assert isinstance(statement, CreateTable)
+    assert build_schema(statement.columns) == schema
+
+
+@pytest.mark.parametrize("case", TAKEN)
+def test_the_sql_of_every_type_reads_back_as_the_type(case: str) -> None:
+    kind = TAKEN[case][1]
+    statement = parse_statement(f"CREATE TABLE t (c {type_name(kind)})")
+    assert isinstance(statement, CreateTable)
+    assert type_name(build_schema(statement.columns).find_type("c")) == type_name(kind)

@@ -121,7 +121,7 @@ def plan_value(
     return lambda array: _finish(decode(array), inner, arrow)
 
 
-def relabel(array: pa.Array, source: IcebergType, target: IcebergType) -> pa.Array:
+def relabel(array: pa.Array, source: IcebergType, target: IcebergType, *, column: str = "value") -> pa.Array:
     """An array read under one schema in the shape of another, matched by field id at every depth.
 
     Renamed and reordered fields follow their ids; dropped ones are left out, added ones filled with their
@@ -132,6 +132,7 @@ def relabel(array: pa.Array, source: IcebergType, target: IcebergType) -> pa.Arr
         array: In the Arrow shape of `source`, struct children under the names that `source` gives them.
         source: The type in the file's schema, with its field ids.
         target: The type in the schema that is read.
+        column: The column's name, for messages.
 
     Returns:
         An array of the canonical Arrow type of `target`, field ids included; the same buffers where nothing changed.
@@ -139,7 +140,7 @@ def relabel(array: pa.Array, source: IcebergType, target: IcebergType) -> pa.Arr
     Raises:
         SchemaError: A change of type that is no promotion, or a value that does not survive it.
     """
-    arrow, convert = _relabeling(array.type, source, target)
+    arrow, convert = _relabeling(array.type, source, target, column)
     try:
         return _finish(array, convert, arrow)
     except MisfitError as exc:
@@ -211,9 +212,12 @@ class _ByFieldId:
             raise SchemaError(
                 f"column {path}: expected a struct in the file's schema, found {source_type}", column=path
             )
-        names = {field.field_id: field.name for field in source_type.fields}
         places = {field.name: index for index, field in enumerate(source)}
-        return [places.get(names.get(field.field_id, "")) for field in target.fields]
+        lost = [field.name for field in source_type.fields if field.name not in places]
+        if lost:  # filling these with a default would invent values
+            raise SchemaError(f"column {path}: the file's schema has {lost[0]}, the rows have not", column=path)
+        indices = {field.field_id: places[field.name] for field in source_type.fields}
+        return [indices.get(field.field_id) for field in target.fields]
 
     def default(self, field: NestedField) -> Any:
         return field.initial_default
@@ -223,9 +227,11 @@ _IDS = _ByFieldId()
 
 
 @lru_cache(maxsize=256)
-def _relabeling(arrow_source: pa.DataType, source: IcebergType, target: IcebergType) -> tuple[pa.DataType, Cast | None]:
+def _relabeling(
+    arrow_source: pa.DataType, source: IcebergType, target: IcebergType, column: str
+) -> tuple[pa.DataType, Cast | None]:
     arrow = type_to_arrow(target)
-    return arrow, plan_value(arrow_source, Target(target, arrow, "value"), _IDS, source)
+    return arrow, plan_value(arrow_source, Target(target, arrow, column), _IDS, source)
 
 
 def _plan_nested_dictionary(

@@ -113,6 +113,13 @@ _SQL_NAMES: dict[type[IcebergType], str] = {
 }
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_SQL_WORDS = """
+    all and any as asc between by case cast column constraint create cross current default delete desc distinct drop
+    else end except exists false fetch for from full group having in inner insert intersect into is join lateral left
+    like limit natural not null nulls offset on or order outer partition primary references right select set table then
+    to true union unique update using values view when where window with
+"""
+_RESERVED = frozenset(_SQL_WORDS.split())
 
 
 def arrow_to_iceberg(schema: pa.Schema, *, format_version: int = 2) -> Schema:
@@ -208,8 +215,9 @@ def type_name(iceberg_type: IcebergType) -> str:
 
 
 def sql_name(name: str) -> str:
-    """A column's name as SQL text, in double quotes where it is not a plain word."""
-    return name if _PLAIN_NAME.match(name) else '"' + name.replace('"', '""') + '"'
+    """A column's name as SQL text, in double quotes where it is not a plain word or is one that SQL uses."""
+    plain = _PLAIN_NAME.match(name) and name.lower() not in _RESERVED
+    return name if plain else '"' + name.replace('"', '""') + '"'
 
 
 def check_names(names: Iterable[str], parent: str = "") -> None:
