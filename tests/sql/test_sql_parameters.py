@@ -47,7 +47,7 @@ def test_each_statement_of_a_script_counts_its_own_parameters() -> None:
         ("SELECT $", 8, "name or a number"),
         ("CREATE TABLE t (a int) LOCATION ?", 33, "queries only"),
         ("CREATE TABLE t (a int) TBLPROPERTIES ('k' = ?)", 45, "queries only"),
-        ("CREATE TABLE t (a int DEFAULT ?)", 31, "Write the value"),
+        ("CREATE TABLE t (a int DEFAULT ?)", 31, "write the value"),
         ("INSERT INTO ? VALUES (1)", 13, "not for names"),
     ],
 )

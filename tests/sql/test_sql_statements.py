@@ -103,7 +103,7 @@ def test_one_statement_is_not_two() -> None:
 
 def test_a_query_is_asked_for_and_something_else_given() -> None:
     assert parse_query("SELECT 1").text == "SELECT 1"
-    with pytest.raises(ParseError, match="Expected a query") as caught:
+    with pytest.raises(ParseError, match="expected a query") as caught:
         parse_query("\n COMMIT")
     assert (caught.value.line, caught.value.column) == (2, 2)
 
@@ -124,41 +124,41 @@ def test_offsets_refer_to_the_whole_script() -> None:
 @pytest.mark.parametrize(
     ("sql", "place", "message", "hint"),
     [
-        ("SELCT 1", (1, 1), "No statement begins with SELCT", "Did you mean SELECT?"),
+        ("SELCT 1", (1, 1), "no statement begins with SELCT", "did you mean SELECT?"),
         ("\n  INSRT INTO t VALUES (1)", (2, 3), "INSRT", "INSERT"),
         ("COMIT", (1, 1), "COMIT", "COMMIT"),
         ("xyzzy", (1, 1), "xyzzy", None),
-        ("42", (1, 1), "Expected a statement, found 42", None),
-        ("CREATE TABEL t (a int)", (1, 8), "found TABEL", "Did you mean CREATE TABLE?"),
-        ("DROP NAMESPAC x", (1, 6), "found NAMESPAC", "Did you mean DROP NAMESPACE?"),
+        ("42", (1, 1), "expected a statement, found 42", None),
+        ("CREATE TABEL t (a int)", (1, 8), "found TABEL", "did you mean CREATE TABLE?"),
+        ("DROP NAMESPAC x", (1, 6), "found NAMESPAC", "did you mean DROP NAMESPACE?"),
         ("CREATE", (1, 7), "the statement ends", None),
-        ("DROP TABLE", (1, 11), "Expected the name of a table, the statement ends", None),
-        ("DROP TABLE t PRUGE", (1, 14), "PURGE or the end of the statement, found PRUGE", "Did you mean PURGE?"),
+        ("DROP TABLE", (1, 11), "expected the name of a table, the statement ends", None),
+        ("DROP TABLE t PRUGE", (1, 14), "PURGE or the end of the statement, found PRUGE", "did you mean PURGE?"),
         ("DROP TABLE 't'", (1, 12), "found 't'", "double quotes"),
         ("DROP TABLE my-table", (1, 14), "hyphen", '"my-name"'),
         ('DROP TABLE ""', (1, 12), "empty", None),
         ("DROP TABLE a.", (1, 14), "to go on behind the '.'", None),
-        ("COMMIT now", (1, 8), "Expected the end of the statement, found now", None),
-        ("START", (1, 6), "Expected TRANSACTION", None),
-        ("BEGIN ISOLATION SNAPSHOT", (1, 17), "Expected LEVEL", None),
-        ("BEGIN ISOLATION LEVEL HIGH", (1, 23), "Expected SERIALIZABLE", None),
-        ("INSERT t VALUES (1)", (1, 8), "Expected INTO", None),
-        ("INSERT INTO VALUES (1)", (1, 13), "Expected the name of a table, found VALUES", "quote it"),
-        ("INSERT INTO t", (1, 14), "Expected (columns), VALUES, SELECT", None),
-        ("INSERT INTO t (a)", (1, 18), "Expected VALUES, SELECT", None),
-        ("INSERT INTO t (a, ) VALUES (1)", (1, 19), "Expected a column name", None),
-        ("INSERT INTO t (a b) VALUES (1)", (1, 18), "Expected ',' or ')', found b", None),
-        ("EXPLAIN", (1, 8), "Expected a query behind EXPLAIN", None),
-        ("CREATE NAMESPACE a WITH 'k'", (1, 25), "Expected '('", None),
-        ("CREATE NAMESPACE a WITH (k 1)", (1, 28), "Expected '='", None),
-        ("CREATE NAMESPACE a WITH (k = 1, 'k' = 2)", (1, 33), "Property k is given twice", None),
-        ("SELECT 'abc", (1, 8), "This string has no end", "twice"),
-        ("SELECT E'abc\\'", (1, 8), "This string has no end", None),
-        ("SELECT x'ab", (1, 8), "This string has no end", None),
+        ("COMMIT now", (1, 8), "expected the end of the statement, found now", None),
+        ("START", (1, 6), "expected TRANSACTION", None),
+        ("BEGIN ISOLATION SNAPSHOT", (1, 17), "expected LEVEL", None),
+        ("BEGIN ISOLATION LEVEL HIGH", (1, 23), "expected SERIALIZABLE", None),
+        ("INSERT t VALUES (1)", (1, 8), "expected INTO", None),
+        ("INSERT INTO VALUES (1)", (1, 13), "expected the name of a table, found VALUES", "quote it"),
+        ("INSERT INTO t", (1, 14), "expected (columns), VALUES, SELECT", None),
+        ("INSERT INTO t (a)", (1, 18), "expected VALUES, SELECT", None),
+        ("INSERT INTO t (a, ) VALUES (1)", (1, 19), "expected a column name", None),
+        ("INSERT INTO t (a b) VALUES (1)", (1, 18), "expected ',' or ')', found b", None),
+        ("EXPLAIN", (1, 8), "expected a query behind EXPLAIN", None),
+        ("CREATE NAMESPACE a WITH 'k'", (1, 25), "expected '('", None),
+        ("CREATE NAMESPACE a WITH (k 1)", (1, 28), "expected '='", None),
+        ("CREATE NAMESPACE a WITH (k = 1, 'k' = 2)", (1, 33), "property k is given twice", None),
+        ("SELECT 'abc", (1, 8), "this string has no end", "twice"),
+        ("SELECT E'abc\\'", (1, 8), "this string has no end", None),
+        ("SELECT x'ab", (1, 8), "this string has no end", None),
         ('SELECT 1,\n "abc', (2, 2), "quoted identifier has no end", None),
         ("SELECT `abc", (1, 8), "quoted identifier has no end", None),
-        ("SELECT $x$ $$", (1, 8), "This string has no end", "$x$"),
-        ("SELECT /* /* */ 1", (1, 8), "This comment has no end", "nest"),
+        ("SELECT $x$ $$", (1, 8), "this string has no end", "$x$"),
+        ("SELECT /* /* */ 1", (1, 8), "this comment has no end", "nest"),
         ("SELECT ‘a’", (1, 8), "U+2018", "straight quotes"),
         ("SELECT 1\x00", (1, 9), "no meaning", None),
     ],
@@ -169,7 +169,7 @@ def test_a_mistake_is_told_with_its_place(sql: str, place: tuple[int, int], mess
     assert message in caught.value.message
     assert (caught.value.line, caught.value.column) == place
     if hint is None:
-        assert caught.value.hint is None or "Did you mean" not in caught.value.hint
+        assert caught.value.hint is None or "did you mean" not in caught.value.hint
     else:
         assert hint in (caught.value.hint or "")
 
@@ -178,8 +178,8 @@ def test_an_error_shows_the_line_and_points_at_the_place() -> None:
     with pytest.raises(ParseError) as caught:
         parse_script("COMMIT;\nDROP TABLE a.b PRUGE;")
     assert str(caught.value).splitlines() == [
-        "Expected PURGE or the end of the statement, found PRUGE (line 2, column 16)",
+        "expected PURGE or the end of the statement, found PRUGE (line 2, column 16)",
         "  DROP TABLE a.b PRUGE;",
         "                 ^",
-        "Hint: Did you mean PURGE?",
+        "Hint: did you mean PURGE?",
     ]

@@ -16,14 +16,14 @@ _STRUCTS = ("struct", "row")
 _LISTS = ("array", "list")
 _ZONES = (("WITH", "TIME", "ZONE"), ("WITHOUT", "TIME", "ZONE"), ("WITH", "LOCAL", "TIME", "ZONE"))
 _CONSTRAINTS = {
-    "PRIMARY": "Iceberg tables have no enforced keys; leave it out.",
-    "UNIQUE": "Iceberg tables have no enforced keys; leave it out.",
-    "FOREIGN": "Iceberg tables have no enforced keys; leave it out.",
-    "REFERENCES": "Iceberg tables have no enforced keys; leave it out.",
-    "CHECK": "Iceberg tables have no checks; test the rows in the query that inserts them.",
-    "CONSTRAINT": "Of all constraints, only NOT NULL is kept; leave the others out.",
-    "GENERATED": "Compute the column in the query that inserts the rows.",
-    "COLLATE": "Strings compare by their code points; leave it out.",
+    "PRIMARY": "Iceberg tables have no enforced keys; leave it out",
+    "UNIQUE": "Iceberg tables have no enforced keys; leave it out",
+    "FOREIGN": "Iceberg tables have no enforced keys; leave it out",
+    "REFERENCES": "Iceberg tables have no enforced keys; leave it out",
+    "CHECK": "Iceberg tables have no checks; test the rows in the query that inserts them",
+    "CONSTRAINT": "of all constraints, only NOT NULL is kept; leave the others out",
+    "GENERATED": "compute the column in the query that inserts the rows",
+    "COLLATE": "strings compare by their code points; leave it out",
 }
 
 
@@ -53,7 +53,7 @@ def parse_type(cursor: Cursor, depth: int = 0) -> TypeText:
         ParseError: it does not read as a type.
     """
     if depth > _MAX_TYPE_DEPTH:
-        raise cursor.error(f"This type is nested more than {_MAX_TYPE_DEPTH} levels deep")
+        raise cursor.error(f"this type is nested more than {_MAX_TYPE_DEPTH} levels deep")
     token = cursor.token
     if token.kind is not Kind.WORD:
         raise cursor.unexpected("a type")
@@ -83,8 +83,8 @@ def _parse_column(cursor: Cursor) -> ColumnDefinition:
     first = cursor.token
     name = cursor.identifier("a column name")
     if cursor.at(",", ")"):
-        hint = f"Give it a type: {name} string. With AS SELECT, name the columns in the SELECT: SELECT x AS {name}."
-        raise cursor.unsupported(f"Column {name} has no type", hint, token=first)
+        hint = f"give it a type: {name} string; with AS SELECT, name the columns in the SELECT: SELECT x AS {name}"
+        raise cursor.unsupported(f"column {name} has no type", hint, token=first)
     column_type = parse_type(cursor)
     required: bool | None = None
     comment: str | None = None
@@ -93,15 +93,15 @@ def _parse_column(cursor: Cursor) -> ColumnDefinition:
         begin = cursor.token
         if cursor.accept("NOT", "NULL") or cursor.accept("NULL"):
             if required is not None:
-                raise cursor.error(f"Column {name} says twice whether it may be NULL", token=begin)
+                raise cursor.error(f"column {name} says twice whether it may be NULL", token=begin)
             required = begin.key == "NOT"
         elif cursor.accept("COMMENT"):
             if comment is not None:
-                raise cursor.error(f"Column {name} has two comments", token=begin)
+                raise cursor.error(f"column {name} has two comments", token=begin)
             comment = cursor.string("the comment")
         elif cursor.accept("DEFAULT"):
             if default is not None:
-                raise cursor.error(f"Column {name} has two defaults", token=begin)
+                raise cursor.error(f"column {name} has two defaults", token=begin)
             default = _slice_default(cursor)
         else:
             _refuse_constraint(cursor, named=False)
@@ -126,7 +126,7 @@ def _slice_default(cursor: Cursor) -> str:
     while cursor.token.kind is not Kind.END:
         token = cursor.token
         if token.kind is Kind.PARAMETER:
-            raise cursor.error("A parameter cannot stand in a DEFAULT", hint="Write the value.")
+            raise cursor.error("a parameter cannot stand in a DEFAULT", hint="write the value")
         if depth == 0 and (token.key in (",", ")") or (cursor.index > first and _ends_default(cursor))):
             break
         depth += (token.key in ("(", "[", "{")) - (token.key in (")", "]", "}"))
@@ -169,7 +169,7 @@ def _parse_child(cursor: Cursor, depth: int) -> tuple[TypeText, bool]:
     if not required:
         cursor.accept("NULL")
     if cursor.at("COMMENT"):
-        raise cursor.unsupported("Fields of a struct cannot have comments yet", "Put it into the column's COMMENT.")
+        raise cursor.unsupported("fields of a struct cannot have comments yet", "put it into the column's COMMENT")
     return child, required
 
 
@@ -205,16 +205,16 @@ def _parse_array_suffix(cursor: Cursor, element: TypeText, depth: int) -> TypeTe
     while cursor.at("["):
         cursor.take()
         if cursor.token.kind is Kind.NUMBER:
-            raise cursor.unsupported("Lists of a fixed length are not supported", "Leave the length out: int[].")
+            raise cursor.unsupported("lists of a fixed length are not supported", "leave the length out: int[]")
         cursor.expect("]")
         depth += 1
         if depth > _MAX_TYPE_DEPTH:
-            raise cursor.error(f"This type is nested more than {_MAX_TYPE_DEPTH} levels deep")
+            raise cursor.error(f"this type is nested more than {_MAX_TYPE_DEPTH} levels deep")
         element = TypeText("array", (), (element,), (), (False,), element.offset)
     return element
 
 
 def _type_hint(cursor: Cursor) -> str | None:
     if cursor.at("<"):
-        return "Only array, list, map, struct and row take types in <>."
+        return "only array, list, map, struct and row take types in <>"
     return None

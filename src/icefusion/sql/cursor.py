@@ -9,7 +9,7 @@ from icefusion.naming import nearest
 from icefusion.sql.lexer import Kind, Token, read_identifier, read_string
 from icefusion.sql.statements import Identifier, Name
 
-__all__ = ["Cursor"]
+__all__ = ["Cursor", "shorten"]
 
 # Words that begin the next clause. Taken as a name, they would hide that the name is missing.
 _NEVER_NAMES = frozenset({"AS", "FROM", "SELECT", "SET", "TABLE", "USING", "VALUES", "WHERE", "WITH"})
@@ -72,7 +72,7 @@ class Cursor:
         choices = list(clauses)
         hint = None
         if self.token.kind is Kind.WORD and (guess := nearest(self.token.text, choices)):
-            hint = f"Did you mean {guess}?"
+            hint = f"did you mean {guess}?"
         expected = f"{', '.join(choices)} or the end of the statement" if choices else "the end of the statement"
         raise self.unexpected(expected, hint=hint)
 
@@ -82,15 +82,15 @@ class Cursor:
         if token.kind not in (Kind.WORD, Kind.QUOTED):
             hint = None
             if token.kind is Kind.STRING:
-                hint = 'Names stand in double quotes: "name".'
+                hint = 'names stand in double quotes: "name"'
             elif token.kind is Kind.PARAMETER:
-                hint = "Parameters stand for values, not for names."
+                hint = "parameters stand for values, not for names"
             raise self.unexpected(what, hint=hint)
         if token.key in _NEVER_NAMES:
-            raise self.unexpected(what, hint=f'If it is meant as a name, quote it: "{token.text}".')
+            raise self.unexpected(what, hint=f'if it is meant as a name, quote it: "{token.text}"')
         identifier = read_identifier(token)
         if not identifier.text:
-            raise self.error("A name cannot be empty")
+            raise self.error("a name cannot be empty")
         self.take()
         return identifier
 
@@ -104,7 +104,7 @@ class Cursor:
             else:
                 parts.append(self.identifier(f"{what} to go on behind the '.'"))
         if self.at("-") and self.ahead().kind in (Kind.WORD, Kind.NUMBER):
-            raise self.error("A name with a hyphen must be quoted", hint='Write it in double quotes: "my-name".')
+            raise self.error("a name with a hyphen must be quoted", hint='write it in double quotes: "my-name"')
         return Name(tuple(parts), offset)
 
     def string(self, what: str) -> str:
@@ -112,9 +112,9 @@ class Cursor:
         if self.token.kind is not Kind.STRING:
             hint = None
             if self.token.kind is Kind.QUOTED:
-                hint = "Strings stand in single quotes: 'text'."
+                hint = "strings stand in single quotes: 'text'"
             elif self.token.kind is Kind.PARAMETER:
-                hint = "Parameters can stand in queries only; write the value here."
+                hint = "parameters can stand in queries only; write the value here"
             raise self.unexpected(f"{what} as a string", hint=hint)
         return read_string(self.take())
 
@@ -131,8 +131,8 @@ class Cursor:
     def unexpected(self, expected: str, *, hint: str | None = None) -> ParseError:
         """The error that ``expected`` was expected and something else was found, at the next token."""
         token = self.token
-        found = "the statement ends" if token.kind is Kind.END else f"found {_shorten(token.text)}"
-        return self.error(f"Expected {expected}, {found}", hint=hint)
+        found = "the statement ends" if token.kind is Kind.END else f"found {shorten(token.text)}"
+        return self.error(f"expected {expected}, {found}", hint=hint)
 
     def error(self, message: str, *, hint: str | None = None, token: Token | None = None) -> ParseError:
         """A ParseError at ``token``, or at the next one."""
@@ -145,6 +145,7 @@ class Cursor:
         return UnsupportedStatementError(message, sql=self.sql, offset=(token or self.token).start, hint=hint)
 
 
-def _shorten(text: str, limit: int = 40) -> str:
+def shorten(text: str, limit: int = 40) -> str:
+    """``text`` on one line, and cut where it is long, for messages."""
     text = " ".join(text.split())
     return text if len(text) <= limit else text[: limit - 3] + "..."

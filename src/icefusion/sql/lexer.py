@@ -164,15 +164,15 @@ def _end_of_comment(text: str, start: int) -> int:
         depth += 1 if match.group() == "/*" else -1
         if depth == 0:
             return match.end()
-    raise ParseError("This comment has no end", sql=text, offset=start, hint="Close it with */; comments nest.")
+    raise ParseError("this comment has no end", sql=text, offset=start, hint="close it with */; comments nest")
 
 
 def _end_of_dollar_string(text: str, match: re.Match[str]) -> int:
     delimiter = match.group()
     end = text.find(delimiter, match.end())
     if end < 0:
-        hint = f"Close it with {delimiter}."
-        raise ParseError("This string has no end", sql=text, offset=match.start(), hint=hint)
+        hint = f"close it with {delimiter}"
+        raise ParseError("this string has no end", sql=text, offset=match.start(), hint=hint)
     return end + len(delimiter)
 
 
@@ -194,21 +194,21 @@ def _check_letters(text: str, start: int, end: int) -> None:
 def _unreadable(text: str, position: int) -> ParseError:
     character = text[position]
     if character == "'" or text[position : position + 2] in ("e'", "E'", "x'", "X'"):
-        cure = "Close it with '. A quote inside it is written twice."
-        return ParseError("This string has no end", sql=text, offset=position, hint=cure)
+        cure = "close it with '; a quote inside it is written twice"
+        return ParseError("this string has no end", sql=text, offset=position, hint=cure)
     if character in '"`':
-        cure = f"Close it with {character}. A string value stands in single quotes."
-        return ParseError("This quoted identifier has no end", sql=text, offset=position, hint=cure)
+        cure = f"close it with {character}; a string value stands in single quotes"
+        return ParseError("this quoted identifier has no end", sql=text, offset=position, hint=cure)
     shown = f"{character!r} (U+{ord(character):04X})" if not character.isascii() else repr(character)
     hint: str | None = None
     if character in _SMART_QUOTES:
-        hint = "Strings stand in straight quotes: 'text'."
+        hint = "strings stand in straight quotes: 'text'"
     elif character == "$":
-        hint = "A parameter has a name or a number behind the $: $name, $1."
-    return ParseError(f"The character {shown} has no meaning here", sql=text, offset=position, hint=hint)
+        hint = "a parameter has a name or a number behind the $: $name, $1"
+    return ParseError(f"the character {shown} has no meaning here", sql=text, offset=position, hint=hint)
 
 
 def _refused_literal(text: str, position: int, opening: str) -> UnsupportedStatementError:
-    hint = "Write '...' with quotes doubled, E'...' with backslash escapes, or $$...$$ as it is."
-    message = f"Literals of the form {opening}...{opening[-1]} are not supported"
+    hint = "write '...' with quotes doubled, E'...' with backslash escapes, or $$...$$ as it is"
+    message = f"literals of the form {opening}...{opening[-1]} are not supported"
     return UnsupportedStatementError(message, sql=text, offset=position, hint=hint)

@@ -25,11 +25,11 @@ class ParameterList:
         """
         token, after = cursor.token, cursor.ahead()
         if token.text == "?" and after.kind is Kind.NUMBER and after.start == token.end:
-            raise cursor.error(f"?{after.text} is no parameter", hint=f"Write ${after.text}, or ? alone.")
+            raise cursor.error(f"?{after.text} is no parameter", hint=f"write ${after.text}, or ? alone")
         other = next(iter(self._named.values()), None) if token.text == "?" else self._question_mark
         if other is not None:
-            message = f"Parameters are written as {other.text} and as {token.text} in one statement"
-            raise cursor.error(message, hint="Use one style: ? in order, or $1, $2... or $name.")
+            message = f"parameters are written as {other.text} and as {token.text} in one statement"
+            raise cursor.error(message, hint="use one style: ? in order, or $1, $2... or $name")
         if token.text != "?":
             self._named.setdefault(token.text[1:], token)
             return

@@ -32,7 +32,7 @@ __all__ = ["parse_query", "parse_script", "parse_statement"]
 
 _QUERY_WORDS = ("SELECT", "WITH", "VALUES", "FROM", "TABLE")
 _NAMESPACE_WORDS = ("NAMESPACE", "SCHEMA", "DATABASE")
-_LATER_ISOLATION = "Use SERIALIZABLE or SNAPSHOT; a transaction always reads one state of each table."
+_LATER_ISOLATION = "use SERIALIZABLE or SNAPSHOT; a transaction always reads one state of each table"
 
 
 def parse_script(text: str) -> tuple[Statement, ...]:
@@ -56,10 +56,10 @@ def parse_statement(text: str) -> Statement:
     """
     parts = _split(tokenize(text))
     if not parts:
-        raise ParseError("There is no statement in this text", sql=text, offset=0)
+        raise ParseError("there is no statement in this text", sql=text, offset=0)
     if len(parts) > 1:
-        hint = "Run them one by one, or as a script."
-        raise ParseError("Expected one statement, found another", sql=text, offset=parts[1][0].start, hint=hint)
+        hint = "run them one by one, or as a script"
+        raise ParseError("expected one statement, found another", sql=text, offset=parts[1][0].start, hint=hint)
     return _parse(text, parts[0])
 
 
@@ -73,7 +73,7 @@ def parse_query(text: str) -> Query:
     statement = parse_statement(text)
     if not isinstance(statement, Query):
         offset = len(text) - len(text.lstrip())
-        raise ParseError("Expected a query: SELECT, WITH, VALUES or FROM", sql=text, offset=offset)
+        raise ParseError("expected a query: SELECT, WITH, VALUES or FROM", sql=text, offset=offset)
     return statement
 
 
@@ -129,7 +129,7 @@ def _parse_explain(cursor: Cursor) -> Query:
     if cursor.token.kind is Kind.END:
         raise cursor.unexpected("a query behind EXPLAIN")
     if not _at_query(cursor):
-        raise cursor.unsupported("Only queries can be explained", "EXPLAIN the SELECT that the statement contains.")
+        raise cursor.unsupported("only queries can be explained", "EXPLAIN the SELECT that the statement contains")
     return scan_query(sql, tokens, cursor.index, tokens[0].start)
 
 
@@ -158,7 +158,7 @@ def _parse_insert_columns(cursor: Cursor) -> tuple[Identifier, ...] | None:
     while cursor.accept(","):
         columns.append(cursor.identifier("a column name"))
     if cursor.at("."):
-        raise cursor.unsupported("A part of a column cannot be inserted alone", "Give the column a whole struct.")
+        raise cursor.unsupported("a part of a column cannot be inserted alone", "give the column a whole struct")
     cursor.expect(")", "',' or ')'")
     return tuple(columns)
 
@@ -176,33 +176,33 @@ def _begins_query(cursor: Cursor, index: int) -> bool:
 
 def _refuse_insert_variant(cursor: Cursor) -> None:
     if cursor.at("OVERWRITE"):
-        hint = "INSERT INTO adds rows. To replace a table, DROP TABLE it and CREATE TABLE name AS SELECT ..."
+        hint = "INSERT INTO adds rows; to replace a table, DROP TABLE it and CREATE TABLE name AS SELECT ..."
         raise cursor.unsupported("INSERT OVERWRITE is not supported yet", hint)
     if cursor.at("OR", "IGNORE", "REPLACE"):
-        hint = "INSERT INTO adds rows and there are no keys to conflict with; filter the rows in its query."
+        hint = "INSERT INTO adds rows and there are no keys to conflict with; filter the rows in its query"
         raise cursor.unsupported(f"INSERT {cursor.token.key} is not supported", hint)
 
 
 def _refuse_insert_clause(cursor: Cursor) -> None:
     """What other dialects allow between the table and the query."""
     if cursor.at_words("BY", "NAME"):
-        hint = "List the columns: INSERT INTO t (a, b) SELECT a, b ..."
+        hint = "list the columns: INSERT INTO t (a, b) SELECT a, b ..."
         raise cursor.unsupported("INSERT ... BY NAME is not supported yet", hint)
     if cursor.at_words("DEFAULT", "VALUES"):
-        hint = "Leave columns out of the list of columns to get their defaults: INSERT INTO t (a) VALUES (1)."
+        hint = "leave columns out of the list of columns to get their defaults: INSERT INTO t (a) VALUES (1)"
         raise cursor.unsupported("INSERT ... DEFAULT VALUES is not supported", hint)
     if cursor.at("PARTITION"):
-        hint = "Rows go to their partitions by their values; put the constant into the query: SELECT ..., 'x'."
+        hint = "rows go to their partitions by their values; put the constant into the query: SELECT ..., 'x'"
         raise cursor.unsupported("INSERT ... PARTITION is not supported", hint)
     if cursor.at("REPLACE"):
-        raise cursor.unsupported("INSERT ... REPLACE is not supported yet", "INSERT INTO adds rows.")
+        raise cursor.unsupported("INSERT ... REPLACE is not supported yet", "INSERT INTO adds rows")
     if cursor.at("SET"):
-        hint = "Write INSERT INTO t (a, b) VALUES (1, 2)."
+        hint = "write INSERT INTO t (a, b) VALUES (1, 2)"
         raise cursor.unsupported("INSERT ... SET is not supported", hint)
     if cursor.at("OVERRIDING"):
-        raise cursor.unsupported("There are no identity columns to override", "Leave the clause out.")
+        raise cursor.unsupported("there are no identity columns to override", "leave the clause out")
     if cursor.at("AS"):
-        raise cursor.unsupported("The table of an INSERT cannot have an alias", "Leave it out.")
+        raise cursor.unsupported("the table of an INSERT cannot have an alias", "leave it out")
 
 
 def _refuse_insert_tail(cursor: Cursor) -> None:
@@ -216,14 +216,14 @@ def _refuse_insert_tail(cursor: Cursor) -> None:
             depth += 1 if token.key == "(" else -1
         elif depth == 1 and is_values and token.key == "DEFAULT":
             if before.key in ("(", ",") and after.key in (",", ")"):
-                hint = "Leave the column out of the list of columns to get its default."
+                hint = "leave the column out of the list of columns to get its default"
                 raise cursor.unsupported("DEFAULT in VALUES is not supported", hint, token=token)
         elif depth == 0 and token.key == "ON" and after.key in ("CONFLICT", "DUPLICATE"):
             if tokens[min(index + 2, len(tokens) - 1)].key in ("(", "DO", "ON", "KEY"):
-                hint = "There are no keys to conflict with; filter the rows in the query: ... WHERE NOT EXISTS (...)."
+                hint = "there are no keys to conflict with; filter the rows in the query: ... WHERE NOT EXISTS (...)"
                 raise cursor.unsupported(f"ON {after.key} is not supported", hint, token=token)
         elif depth == 0 and token.key == "RETURNING" and before.key not in (".", "AS", ",", "SELECT"):
-            hint = "The result of an INSERT tells the number of rows; query the table for the rows."
+            hint = "the result of an INSERT tells the number of rows; query the table for the rows"
             raise cursor.unsupported("RETURNING is not supported", hint, token=token)
 
 
@@ -243,7 +243,7 @@ def _parse_create(cursor: Cursor) -> Statement:
         properties = parse_properties(cursor)
     elif cursor.at("LOCATION", "COMMENT"):
         word = cursor.token.key.lower()
-        hint = f"Give it as a property: WITH ('{word}' = '...')."
+        hint = f"give it as a property: WITH ('{word}' = '...')"
         raise cursor.unsupported(f"CREATE NAMESPACE ... {cursor.token.key} is not supported", hint)
     cursor.expect_end(clauses=() if properties else ("WITH",))
     return CreateNamespace(name, if_not_exists, properties)
@@ -255,7 +255,7 @@ def _parse_drop(cursor: Cursor) -> Statement:
         if_exists = cursor.accept("IF", "EXISTS")
         name = cursor.name("the name of a table")
         purge = cursor.accept("PURGE")
-        _refuse_drop_tail(cursor, "A table has nothing that hangs on it; leave the word out.")
+        _refuse_drop_tail(cursor, "a table has nothing that hangs on it; leave the word out")
         cursor.expect_end(clauses=() if purge else ("PURGE",))
         return DropTable(name, if_exists, purge)
     if not cursor.at(*_NAMESPACE_WORDS):
@@ -264,7 +264,7 @@ def _parse_drop(cursor: Cursor) -> Statement:
     if_exists = cursor.accept("IF", "EXISTS")
     name = cursor.name("the name of a namespace")
     restrict = cursor.accept("RESTRICT")
-    _refuse_drop_tail(cursor, "Drop the tables in the namespace first, with DROP TABLE.")
+    _refuse_drop_tail(cursor, "drop the tables in the namespace first, with DROP TABLE")
     cursor.expect_end(clauses=() if restrict else ("RESTRICT",))
     return DropNamespace(name, if_exists)
 
@@ -273,7 +273,7 @@ def _refuse_drop_tail(cursor: Cursor, cascade_hint: str) -> None:
     if cursor.at("CASCADE"):
         raise cursor.unsupported("DROP ... CASCADE is not supported", cascade_hint)
     if cursor.at(","):
-        raise cursor.unsupported("One DROP drops one thing", "Write a statement for each, parted by semicolons.")
+        raise cursor.unsupported("one DROP drops one thing", "write a statement for each, parted by semicolons")
 
 
 def _parse_begin(cursor: Cursor) -> Begin:
@@ -286,10 +286,10 @@ def _parse_begin(cursor: Cursor) -> Begin:
         cursor.expect("LEVEL")
         isolation = _parse_isolation(cursor)
     if cursor.at("READ"):
-        message = "A transaction cannot be declared READ ONLY or READ WRITE"
-        raise cursor.unsupported(message, "Leave it out: a transaction that writes nothing commits nothing.")
+        message = "a transaction cannot be declared READ ONLY or READ WRITE"
+        raise cursor.unsupported(message, "leave it out: a transaction that writes nothing commits nothing")
     if cursor.at("DEFERRED", "IMMEDIATE", "EXCLUSIVE"):
-        raise cursor.unsupported(f"BEGIN {cursor.token.key} is not supported", "Nothing is locked; write BEGIN.")
+        raise cursor.unsupported(f"BEGIN {cursor.token.key} is not supported", "nothing is locked; write BEGIN")
     cursor.expect_end(clauses=() if isolation else ("ISOLATION LEVEL",))
     return Begin(isolation)
 
@@ -301,7 +301,7 @@ def _parse_isolation(cursor: Cursor) -> Literal["serializable", "snapshot"]:
         return "snapshot"
     if cursor.at_words("READ", "COMMITTED") or cursor.at_words("READ", "UNCOMMITTED"):
         level = f"READ {cursor.ahead().key}"
-        raise cursor.unsupported(f"Isolation level {level} is not supported", _LATER_ISOLATION)
+        raise cursor.unsupported(f"isolation level {level} is not supported", _LATER_ISOLATION)
     raise cursor.unexpected("SERIALIZABLE, SNAPSHOT or REPEATABLE READ")
 
 
@@ -310,9 +310,9 @@ def _parse_end(cursor: Cursor) -> Statement:
     if not cursor.accept("TRANSACTION"):
         cursor.accept("WORK")
     if cursor.at("TO"):
-        hint = "A transaction is committed or rolled back as a whole."
+        hint = "a transaction is committed or rolled back as a whole"
         raise cursor.unsupported(f"{key} TO a savepoint is not supported", hint)
     if cursor.at("AND", "PREPARED"):
-        raise cursor.unsupported(f"{key} {cursor.token.key} is not supported", f"Write {key} alone.")
+        raise cursor.unsupported(f"{key} {cursor.token.key} is not supported", f"write {key} alone")
     cursor.expect_end()
     return Commit() if key in ("COMMIT", "END") else Rollback()

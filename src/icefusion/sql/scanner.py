@@ -21,6 +21,7 @@ at once. What is wrong in a query beyond that is DataFusion's to say, which pars
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
@@ -70,7 +71,7 @@ class _State(Enum):
     CTE_END = auto()  # behind its body
 
 
-@dataclass
+@dataclass(slots=True)
 class _Frame:
     """An open parenthesis, or the query as a whole."""
 
@@ -78,7 +79,7 @@ class _Frame:
     state: _State
     closing: str = ""
     is_query: bool = False
-    ctes: set[str] = field(default_factory=set)
+    ctes: list[str] = field(default_factory=list)  # the common table expressions that a WITH in it defines
     recursive: bool = False
     cte: str = ""  # the one whose body comes next, or is open
     joins_anywhere: bool = False  # behind `|>`, a JOIN may follow any clause
@@ -127,6 +128,7 @@ class _Scanner(Cursor):
         self.index = first
         self.first = first
         self.frames = [_Frame(None, _State.START, is_query=True)]
+        self.visible: Counter[str] = Counter()
         self.tables: list[TableReference] = []
         self.edits: list[Edit] = []
         self.parameters = ParameterList()
@@ -146,7 +148,7 @@ class _Scanner(Cursor):
             if self.index == index:  # else the handler has stepped over all it has read
                 self.index = index + 1
         if (opening := self.frames[-1].opening) is not None:
-            raise self.error(f"This {opening.text} is never closed", token=opening)
+            raise self.error(f"this {opening.text} is never closed", token=opening)
         if self.frames[-1].state is _State.TABLE:
             raise self.unexpected("a table")
 
@@ -210,15 +212,18 @@ class _Scanner(Cursor):
 
     def _close(self, frame: _Frame, token: Token) -> None:
         if frame.opening is None:
-            raise self.error(f"This {token.text} closes nothing")
+            raise self.error(f"this {token.text} closes nothing")
         if frame.closing != token.key:
             raise self.unexpected(f"'{frame.closing}'")
         if frame.state is _State.TABLE:
             raise self.unexpected("a table")
         self.frames.pop()
+        if frame.ctes:
+            self.visible.subtract(frame.ctes)
         outer = self.frames[-1]
         if outer.state is _State.CTE_AS and frame.is_query:
-            outer.ctes.add(outer.cte)
+            if not outer.recursive:
+                self._define(outer)
             outer.state = _State.CTE_END
 
     def _value(self, token: Token) -> None:
@@ -227,9 +232,9 @@ class _Scanner(Cursor):
             self.parameters.add(self, self.before)
         if frame.state is _State.TABLE:
             if token.kind is Kind.STRING:
-                hint = "Pass the data under a name, e.g. session.sql('SELECT * FROM rows', rows=dataset)."
-                raise self.unsupported("A file cannot be read by naming it in FROM", hint)
-            rule = "Parameters stand for values, not for names." if token.kind is Kind.PARAMETER else None
+                hint = "pass the data under a name, e.g. session.sql('SELECT * FROM rows', rows=dataset)"
+                raise self.unsupported("a file cannot be read by naming it in FROM", hint)
+            rule = "parameters stand for values, not for names" if token.kind is Kind.PARAMETER else None
             raise self.unexpected("a table", hint=rule)
         if frame.state is _State.START:
             frame.state = _State.EXPRESSION
@@ -240,7 +245,7 @@ class _Scanner(Cursor):
         if before is None or after.kind is not Kind.WORD or after.start != token.end or frame.closing in ("]", "}"):
             return
         if before.end < token.start or before.kind is Kind.OPERATOR:
-            raise self.error(f":{after.text} is no parameter", hint=f"Write ${after.text}.")
+            raise self.error(f":{after.text} is no parameter", hint=f"write ${after.text}")
 
     # -- words
 
@@ -291,7 +296,7 @@ class _Scanner(Cursor):
             return
         if key == "TABLE" and self._is_name_ahead():
             if not self._opens_frame(frame):
-                raise self.error("TABLE cannot stand here", hint="Write the name of the table alone.")
+                raise self.error("TABLE cannot stand here", hint="write the name of the table alone")
             self._write_out_table(frame, token)
         elif key == "WITH":
             frame.is_query = True
@@ -304,7 +309,7 @@ class _Scanner(Cursor):
         elif key == "FROM" and self._opens_frame(frame):
             frame.is_query = True
         elif key in _NO_TABLE:
-            raise self.unexpected("a table", hint=f'If it is meant as a name, quote it: "{token.text}".')
+            raise self.unexpected("a table", hint=f'if it is meant as a name, quote it: "{token.text}"')
         else:
             self._table(frame, token)
 
@@ -331,7 +336,7 @@ class _Scanner(Cursor):
         elif key == "JOIN" and frame.joins_anywhere:
             frame.state = _State.TABLE
         elif key == "INTO" and not self._is_before(",", "SELECT") and self._is_name_ahead(but="FROM"):
-            hint = "Use CREATE TABLE name AS SELECT ..., or INSERT INTO name SELECT ..."
+            hint = "use CREATE TABLE name AS SELECT ..., or INSERT INTO name SELECT ..."
             raise self.unsupported("SELECT ... INTO is not supported", hint)
 
     def _name(self, token: Token) -> None:
@@ -345,7 +350,12 @@ class _Scanner(Cursor):
             frame.cte = normalize(read_identifier(token))
             frame.state = _State.CTE_AS
             if frame.recursive:
-                frame.ctes.add(frame.cte)
+                self._define(frame)
+
+    def _define(self, frame: _Frame) -> None:
+        """From here on to the end of the frame, the name is that of a common table expression."""
+        frame.ctes.append(frame.cte)
+        self.visible[frame.cte] += 1
 
     def _is_distinct_from(self) -> bool:
         """Whether the FROM is the one of IS [NOT] DISTINCT FROM."""
@@ -354,11 +364,11 @@ class _Scanner(Cursor):
 
     def _refuse_modifying(self, frame: _Frame, token: Token) -> None:
         if frame.opening is not None:
-            hint = "Run it as a statement of its own, before the query."
+            hint = "run it as a statement of its own, before the query"
             raise self.unsupported(f"{token.key} inside of WITH is not supported", hint)
-        hint = "Put the WITH behind the head: INSERT INTO t WITH x AS (...) SELECT ..."
+        hint = "put the WITH behind the head: INSERT INTO t WITH x AS (...) SELECT ..."
         if token.key != "INSERT":
-            hint = "Row-level changes are not supported yet, with or without a WITH."
+            hint = "row-level changes are not supported yet, with or without a WITH"
         raise self.unsupported(f"WITH in front of {token.key} is not supported", hint)
 
     # -- tables
@@ -383,7 +393,7 @@ class _Scanner(Cursor):
             return  # a table function
         name = Name(tuple(parts), token.start)
         end = self.tokens[self.index - 1].end
-        is_cte = len(parts) == 1 and any(normalize(parts[0]) in frame.ctes for frame in self.frames)
+        is_cte = len(parts) == 1 and self.visible[normalize(parts[0])] > 0
         travel = self.token
         version = read_version(self)
         if version is not None:
@@ -398,7 +408,7 @@ class _Scanner(Cursor):
     def _part(self) -> Identifier:
         identifier = read_identifier(self.token)
         if not identifier.text:
-            raise self.error("A name cannot be empty")
+            raise self.error("a name cannot be empty")
         self.index += 1
         return identifier
 

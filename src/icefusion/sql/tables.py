@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 from icefusion.naming import fold_case
@@ -18,15 +19,15 @@ _CLAUSES = ("PARTITIONED BY", "ORDER BY", "LOCATION", "COMMENT", "TBLPROPERTIES"
 _PARTITIONED = (("PARTITIONED", "BY"), ("PARTITION", "BY"))
 _ORDERED = (("ORDER", "BY"), ("ORDERED", "BY"), ("SORTED", "BY"), ("WRITE", "ORDERED", "BY"))
 _OTHER_CLAUSES = {
-    "LIKE": "List the columns, or copy them with the rows: CREATE TABLE name AS SELECT * FROM other LIMIT 0.",
-    "CLONE": "Copy the rows: CREATE TABLE name AS SELECT * FROM other.",
-    "STORED": "Data files are Parquet; leave the clause out.",
-    "ROW": "Data files are Parquet; leave the clause out.",
-    "CLUSTERED": "Use a transform: PARTITIONED BY (bucket(16, column)).",
-    "CLUSTER": "Use ORDER BY (...) for the order of rows and PARTITIONED BY (...) for their files.",
-    "DISTRIBUTED": "Rows are always brought together by partition; leave the clause out.",
-    "DISTRIBUTE": "Rows are always brought together by partition; leave the clause out.",
-    "OPTIONS": "Give properties as TBLPROPERTIES ('key' = 'value').",
+    "LIKE": "list the columns, or copy them with the rows: CREATE TABLE name AS SELECT * FROM other LIMIT 0",
+    "CLONE": "copy the rows: CREATE TABLE name AS SELECT * FROM other",
+    "STORED": "data files are Parquet; leave the clause out",
+    "ROW": "data files are Parquet; leave the clause out",
+    "CLUSTERED": "use a transform: PARTITIONED BY (bucket(16, column))",
+    "CLUSTER": "use ORDER BY (...) for the order of rows and PARTITIONED BY (...) for their files",
+    "DISTRIBUTED": "rows are always brought together by partition; leave the clause out",
+    "DISTRIBUTE": "rows are always brought together by partition; leave the clause out",
+    "OPTIONS": "give properties as TBLPROPERTIES ('key' = 'value')",
 }
 
 
@@ -49,8 +50,8 @@ def parse_create_table(cursor: Cursor) -> CreateTable:
     if cursor.token.kind is not Kind.END:
         return _parse_query(cursor, table)
     if not table.columns:
-        hint = "List the columns, e.g. (id bigint NOT NULL, name string), or write AS SELECT ..."
-        raise cursor.error(f"Table {table.name} has no columns", token=begin, hint=hint)
+        hint = "list the columns, e.g. (id bigint NOT NULL, name string), or write AS SELECT ..."
+        raise cursor.error(f"table {table.name} has no columns", token=begin, hint=hint)
     return table
 
 
@@ -61,11 +62,11 @@ def _parse_query(cursor: Cursor, table: CreateTable) -> CreateTable:
     if not cursor.at("SELECT", "WITH", "VALUES", "FROM", "TABLE", "("):
         raise cursor.unexpected("a query behind AS")
     if table.columns:
-        hint = "Leave the column list out and CAST in the query, or CREATE TABLE first and INSERT INTO it."
-        raise cursor.unsupported("A table AS a query takes its columns from the query", hint, token=begin)
+        hint = "leave the column list out and CAST in the query, or CREATE TABLE first and INSERT INTO it"
+        raise cursor.unsupported("a table AS a query takes its columns from the query", hint, token=begin)
     keys = [token.key for token in cursor.tokens[-4:-1]]
     if keys == ["WITH", "NO", "DATA"] or keys[1:] == ["WITH", "DATA"]:
-        hint = "Leave WITH DATA out; for WITH NO DATA, write LIMIT 0 at the end of the query."
+        hint = "leave WITH DATA out; for WITH NO DATA, write LIMIT 0 at the end of the query"
         token = cursor.tokens[-4 if keys[0] == "WITH" else -3]
         raise cursor.unsupported("WITH [NO] DATA is not supported", hint, token=token)
     return replace(table, query=scan_query(cursor.sql, cursor.tokens, cursor.index))
@@ -73,11 +74,11 @@ def _parse_query(cursor: Cursor, table: CreateTable) -> CreateTable:
 
 def _refuse_parenthesised_query(cursor: Cursor) -> None:
     if cursor.ahead().key == "SELECT":
-        raise cursor.error("Expected AS before the query")
+        raise cursor.error("expected AS before the query")
     if cursor.ahead().key == "LIKE":
         raise cursor.unsupported("CREATE TABLE (LIKE ...) is not supported", _OTHER_CLAUSES["LIKE"])
     if cursor.ahead().key == ")":
-        raise cursor.error("A table needs at least one column", token=cursor.ahead())
+        raise cursor.error("a table needs at least one column", token=cursor.ahead())
 
 
 def _parse_clause(cursor: Cursor, table: CreateTable, given: set[str]) -> CreateTable:
@@ -109,14 +110,13 @@ def _parse_clause(cursor: Cursor, table: CreateTable, given: set[str]) -> Create
     if cursor.at("TBLPROPERTIES") or cursor.at_words("WITH", "("):
         begin = cursor.take()
         properties = (*table.properties, *parse_properties(cursor))
-        keys = [key for key, _ in properties]
-        if (repeated := next((key for key in keys if keys.count(key) > 1), None)) is not None:
-            raise cursor.error(f"Property {repeated} is given twice", token=begin)
+        if repeated := [key for key, count in Counter(key for key, _ in properties).items() if count > 1]:
+            raise cursor.error(f"property {repeated[0]} is given twice", token=begin)
         return replace(table, properties=properties)
     if begin.key in _OTHER_CLAUSES:
         raise cursor.unsupported(f"CREATE TABLE ... {begin.key} is not supported", _OTHER_CLAUSES[begin.key])
     if begin.key == "WRITE":
-        hint = "Write ORDER BY (...) for the order of rows; they are always brought together by partition."
+        hint = "write ORDER BY (...) for the order of rows; they are always brought together by partition"
         raise cursor.unsupported("CREATE TABLE ... WRITE is supported with ORDERED BY only", hint)
     cursor.expect_end(clauses=_CLAUSES)
     return table
@@ -128,5 +128,5 @@ def _parse_format(cursor: Cursor) -> None:
     if token.kind not in (Kind.WORD, Kind.STRING):
         raise cursor.unexpected("iceberg behind USING")
     if fold_case(text) != "iceberg":
-        raise cursor.unsupported(f"Tables of format {text} are not supported", "Write USING iceberg, or leave it out.")
+        raise cursor.unsupported(f"tables of format {text} are not supported", "write USING iceberg, or leave it out")
     cursor.take()

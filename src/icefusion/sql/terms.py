@@ -74,7 +74,7 @@ def parse_properties(cursor: Cursor) -> tuple[tuple[str, str], ...]:
         begin = cursor.token
         key = _parse_property_key(cursor)
         if key in properties:
-            raise cursor.error(f"Property {key} is given twice", token=begin)
+            raise cursor.error(f"property {key} is given twice", token=begin)
         if not cursor.accept("="):
             raise cursor.unexpected(f"'=' and the value of property {key}")
         properties[key] = _parse_property_value(cursor)
@@ -87,8 +87,8 @@ def parse_properties(cursor: Cursor) -> tuple[tuple[str, str], ...]:
 def _parse_partition_term(cursor: Cursor) -> TransformTerm:
     term = _parse_transform(cursor)
     if cursor.token.kind is Kind.WORD and term.alias is None:
-        hint = "List the column with its type among the columns of the table, and only its name here."
-        raise cursor.unsupported("A partition column cannot be defined in PARTITIONED BY", hint)
+        hint = "list the column with its type among the columns of the table, and only its name here"
+        raise cursor.unsupported("a partition column cannot be defined in PARTITIONED BY", hint)
     return term
 
 
@@ -111,8 +111,8 @@ def _parse_transform(cursor: Cursor, *, named: bool = True) -> TransformTerm:
         transform = _TRANSFORMS.get(name)
         if transform is None:
             guess = nearest(name, _TRANSFORMS)
-            hint = f"Did you mean {guess}?" if guess else f"There are {', '.join(dict.fromkeys(_TRANSFORMS.values()))}."
-            raise cursor.error(f"There is no transform {begin.text}", token=begin, hint=hint)
+            hint = f"did you mean {guess}?" if guess else f"there are {', '.join(dict.fromkeys(_TRANSFORMS.values()))}"
+            raise cursor.error(f"there is no transform {begin.text}", token=begin, hint=hint)
         column, argument = _parse_transform_arguments(cursor, transform)
     else:
         transform, argument = "identity", None
@@ -144,7 +144,7 @@ def _parse_transform_width(cursor: Cursor, what: str) -> int:
     begin = cursor.token
     value = cursor.integer(what)
     if not 0 < value <= _MAX_ARGUMENT:
-        raise cursor.error(f"Expected {what} between 1 and {_MAX_ARGUMENT}, found {value}", token=begin)
+        raise cursor.error(f"expected {what} between 1 and {_MAX_ARGUMENT}, found {value}", token=begin)
     return value
 
 
@@ -176,12 +176,12 @@ def _parse_property_value(cursor: Cursor) -> str:
     if token.kind is Kind.NUMBER:
         return cursor.take().text
     if token.kind is Kind.QUOTED:
-        raise cursor.unexpected("a value", hint="Strings stand in single quotes: 'text'.")
+        raise cursor.unexpected("a value", hint="strings stand in single quotes: 'text'")
     if cursor.at("ARRAY", "MAP"):
-        hint = "Partitioning and sort order have clauses of their own: PARTITIONED BY (...) and ORDER BY (...)."
-        raise cursor.unsupported("A property is a single value", hint)
+        hint = "partitioning and sort order have clauses of their own: PARTITIONED BY (...) and ORDER BY (...)"
+        raise cursor.unsupported("a property is a single value", hint)
     if token.kind is Kind.WORD and token.key != "NULL" and cursor.ahead().key != "(":
         text = cursor.take().text
         return text.lower() if text.lower() in ("true", "false") else text
-    rule = "Parameters can stand in queries only; write the value here." if token.kind is Kind.PARAMETER else None
+    rule = "parameters can stand in queries only; write the value here" if token.kind is Kind.PARAMETER else None
     raise cursor.unexpected("a value: a string, a number, TRUE or FALSE", hint=rule)

@@ -11,7 +11,7 @@ __all__ = ["misplaced_version", "read_version"]
 
 _VERSION_WORDS = ("VERSION", "SYSTEM_VERSION")
 _TIME_WORDS = ("TIMESTAMP", "SYSTEM_TIME")
-_HINT = "Name the snapshot, branch or tag: FROM t FOR VERSION AS OF 123 or FOR VERSION AS OF 'name'."
+_HINT = "name the snapshot, branch or tag: FROM t FOR VERSION AS OF 123 or FOR VERSION AS OF 'name'"
 _MAX_SNAPSHOT_ID = 2**63 - 1
 
 
@@ -34,7 +34,7 @@ def read_version(cursor: Cursor) -> VersionAsOf | None:
             raise cursor.unsupported(f"FOR {kind.key} is supported with AS OF only", _HINT)
         return None  # an alias that is called "version"
     if kind.key in _TIME_WORDS:
-        raise cursor.unsupported("Reading a table as of a time is not supported yet", _HINT)
+        raise cursor.unsupported("reading a table as of a time is not supported yet", _HINT)
     cursor.index += 4 if has_for else 3
     return VersionAsOf(_read_value(cursor))
 
@@ -46,14 +46,14 @@ def misplaced_version(cursor: Cursor) -> ParseError | None:
         found = cursor.ahead().key in _VERSION_WORDS + _TIME_WORDS
     else:
         found = key in _VERSION_WORDS + _TIME_WORDS and cursor.at_words(key, "AS", "OF")
-    hint = "It stands behind the name of the table and before its alias: FROM t FOR VERSION AS OF 123 AS x."
-    return cursor.error("The version of a table cannot be given here", hint=hint) if found else None
+    hint = "it stands behind the name of the table and before its alias: FROM t FOR VERSION AS OF 123 AS x"
+    return cursor.error("the version of a table cannot be given here", hint=hint) if found else None
 
 
 def _read_value(cursor: Cursor) -> int | str:
     token = cursor.token
     if token.kind is Kind.PARAMETER:
-        raise cursor.unsupported("A parameter cannot name the version yet", _HINT)
+        raise cursor.unsupported("a parameter cannot name the version yet", _HINT)
     if token.kind is Kind.NUMBER and token.text.isdecimal() and len(token.text) < 20:
         value = int(token.text)
         if value <= _MAX_SNAPSHOT_ID:
