@@ -20,8 +20,9 @@ from pyiceberg.manifest import DataFile
 
 from icefusion.errors import ConfigurationError
 from icefusion.reports import WriteReport
+from icefusion.write.fanout import Fanout
 from icefusion.write.files import TableFiles, WriteTarget
-from icefusion.write.layout import Appender, Fanout, Layout
+from icefusion.write.layout import Appender, Layout
 from icefusion.write.workers import Align, Progress, Stop, pull_streams, run_tasks
 
 __all__ = ["WriteOptions", "WriteResult", "WriteTarget", "write_streams"]

@@ -24,13 +24,16 @@ from pyiceberg.typedef import Record
 from icefusion.bridge.partition import partition_path
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.config import WriteProperties
-from icefusion.errors import StorageError
+from icefusion.errors import ConfigurationError, StorageError
 from icefusion.write.columns import leaf_columns
 from icefusion.write.metrics import metrics_modes
 
 __all__ = ["Partition", "TableFiles", "WriteTarget", "storage_errors"]
 
 logger = logging.getLogger("icefusion")
+
+DEFAULT_LEVELS = {"zstd": 3}
+LEVELLED = ("zstd", "gzip", "brotli")
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,7 @@ class TableFiles:
         self.target = target
         self.io = io
         self.options = WriteProperties.of(target.properties)
+        self.compression_level = _compression_level(self.options)
         self.arrow_schema = iceberg_to_arrow(target.schema)
         self.leaves = leaf_columns(target.schema)
         self.modes = metrics_modes(target.schema, self.leaves, target.properties, target.sort_order)
@@ -137,12 +141,27 @@ class TableFiles:
                 error.add_note(f"{path}: was left behind, as it could not be deleted: {exc}")
 
 
+def _compression_level(options: WriteProperties) -> int | None:
+    codec = options.compression_codec
+    if codec not in LEVELLED:
+        return None
+    level = options.compression_level
+    if level is None:
+        return DEFAULT_LEVELS.get(codec)
+    least, most = pa.Codec.minimum_compression_level(codec), pa.Codec.maximum_compression_level(codec)
+    if not least <= level <= most:
+        raise ConfigurationError(
+            f"write.parquet.compression-level: {codec} has the levels {least} to {most}, found {level}"
+        )
+    return level
+
+
 @contextmanager
-def storage_errors(path: str, action: str = "written") -> Iterator[None]:
+def storage_errors(path: str, action: str = "written", hint: str | None = None) -> Iterator[None]:
     """Turn what storage raises into a `StorageError` that names the path."""
     try:
         yield
     except MemoryError:
         raise
     except (OSError, pa.ArrowException) as exc:
-        raise StorageError(f"{path}: could not be {action}: {exc}", path=path) from exc
+        raise StorageError(f"{path}: could not be {action}: {exc}", path=path, hint=hint) from exc

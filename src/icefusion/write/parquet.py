@@ -30,8 +30,8 @@ FULL = 0.95
 """A file this full counts as full; a row group for the rest would be too small to be worth it."""
 SLACK = 0.1
 """Rows that exceed a soft limit by this share stay together."""
-DEFAULT_LEVELS = {"zstd": 3}
-LEVELLED = ("zstd", "gzip", "brotli")
+SHORT_CHUNK = 4096
+"""Rows in chunks shorter than this on average are copied together before they are encoded, as each chunk costs."""
 
 
 class RollingWriter:
@@ -102,6 +102,8 @@ class RollingWriter:
         if self._open is None:
             self._open = self._new_file(rows)
         before = self._open.size_bytes
+        if rows.num_rows < SHORT_CHUNK * rows.column(0).num_chunks:
+            rows = rows.combine_chunks()
         self._open.write_group(rows)
         self._files.note_encoded(int(rows.num_rows * row_bytes), self._open.size_bytes - before)
         if self._open.size_bytes >= FULL * self._files.options.target_file_size_bytes:
@@ -174,12 +176,10 @@ class _OpenFile:
 
     def _settings(self, dictionaries: list[str], step_rows: int) -> dict[str, Any]:
         options = self._files.options
-        codec = options.compression_codec
-        level = options.compression_level if options.compression_level is not None else DEFAULT_LEVELS.get(codec)
         return {
             "version": "2.6",
-            "compression": codec,
-            "compression_level": level if codec in LEVELLED else None,
+            "compression": options.compression_codec,
+            "compression_level": self._files.compression_level,
             "use_dictionary": dictionaries,
             "dictionary_pagesize_limit": options.dict_size_bytes,
             "data_page_size": options.page_size_bytes,

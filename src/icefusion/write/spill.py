@@ -21,6 +21,8 @@ __all__ = ["SpillFolder"]
 
 logger = logging.getLogger("icefusion")
 
+HINT = "make room there, or have TMPDIR name another folder"
+
 
 class SpillFolder:
     """A temporary folder for the batches of one operation, made when the first one comes; may be used by threads."""
@@ -38,7 +40,7 @@ class SpillFolder:
             StorageError: The file could not be written.
         """
         path = self._new_path()
-        with storage_errors(str(path)):
+        with storage_errors(str(path), hint=HINT):
             with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
                 writer.write_batch(batch)
             mapped = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
@@ -61,6 +63,6 @@ class SpillFolder:
     def _new_path(self) -> Path:
         with self._lock:
             if self._folder is None:
-                with storage_errors(tempfile.gettempdir(), "used for temporary files"):
+                with storage_errors(tempfile.gettempdir(), "used for temporary files", HINT):
                     self._folder = tempfile.TemporaryDirectory(prefix="icefusion-spill-")
             return Path(self._folder.name) / f"{next(self._numbers):05d}.arrow"

@@ -18,6 +18,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
@@ -74,7 +75,7 @@ def pull_streams(
     Raises:
         BaseException: The first error of a stream, of `align`, of `progress` or of `work`, as it was raised.
     """
-    pile = _Pile(pile_size, work, threads, progress)
+    pile = _Pile(pile_size, work, threads, progress, stop)
     sources = [_Source(stream) for stream in streams]
 
     def pull(source: _Source) -> None:
@@ -83,7 +84,7 @@ def pull_streams(
             if batch is None:
                 return
             if batch.num_rows:
-                pile.put(batch if align is None else align(batch), stop)
+                pile.put(batch if align is None else align(batch))
 
     def pull_all(first: int) -> None:
         for source in sources[first:] + sources[:first]:  # one's own stream first, then those of slower threads
@@ -93,7 +94,7 @@ def pull_streams(
         pile.end()
 
     pullers = max(threads, len(sources)) if sources else 0
-    _run([_bind(pull_all, i % len(sources)) for i in range(pullers)], stop)
+    _run([partial(pull_all, i % len(sources)) for i in range(pullers)], stop)
     return pile.take()
 
 
@@ -152,7 +153,9 @@ class _Pile:
         work: Callable[[list[pa.RecordBatch]], None],
         threads: int,
         progress: Progress | None,
+        stop: Stop,
     ) -> None:
+        self._stop = stop
         self._size = size
         self._work = work
         self._slots = threading.Semaphore(threads)
@@ -163,11 +166,11 @@ class _Pile:
         self._bytes = 0
         self._full_share = 1.0
 
-    def put(self, batch: pa.RecordBatch, stop: Stop) -> None:
+    def put(self, batch: pa.RecordBatch) -> None:
         """Add a batch, cut where the pile gets full; work off each pile that it fills."""
-        row_bytes = max(1.0, batch.nbytes / batch.num_rows)
+        row_bytes = max(1.0, batch.nbytes / max(1, batch.num_rows))
         offset = 0
-        while offset < batch.num_rows and not stop.is_set():
+        while offset < batch.num_rows and not self._stop.is_set():
             with self._lock:
                 rows = min(batch.num_rows - offset, self._room(row_bytes))
                 self._add(batch.slice(offset, rows), int(rows * row_bytes))
@@ -213,13 +216,10 @@ class _Pile:
 
     def _work_off(self, batches: list[pa.RecordBatch]) -> None:
         try:
-            self._work(batches)
+            if not self._stop.is_set():
+                self._work(batches)
         finally:
             self._slots.release()
-
-
-def _bind(function: Callable[[_Source], None], source: _Source) -> Callable[[], None]:
-    return lambda: function(source)
 
 
 def _run(functions: Sequence[Callable[[], None]], stop: Stop) -> None:
