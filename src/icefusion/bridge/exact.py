@@ -141,29 +141,42 @@ def float_to_integer(target: pa.DataType) -> Cast:
 
 def integer_to_decimal(target: pa.DataType) -> Cast:
     """Whole numbers into a decimal128."""
+    factor = 10**target.scale
+    most = (min(10**target.precision, 2**63) - 1) // factor
 
     def convert(array: pa.Array) -> pa.Array:
         # pyarrow wants room for the widest value of the type, which the target may not have; so in two steps.
         wide = array.cast(pa.uint64() if pa.types.is_unsigned_integer(array.type) else pa.int64())
         return wide.cast(pa.decimal128(20, 0)).cast(target)
 
-    return lambda array: cast_or_find(array, convert, "has more digits than the type allows")
+    def cast(array: pa.Array) -> pa.Array:
+        values = values_or_zero(array)
+        if len(values) and -most <= values.min() and values.max() <= most:
+            return _masked(_decimals(values.astype(np.int64) * factor, target), array)
+        return cast_or_find(array, convert, "has more digits than the type allows")
+
+    return cast
 
 
 def decimal_to_float(target: pa.DataType) -> Cast:
     """Decimals into the nearest float, if that is the same decimal again once rounded to the decimal's scale."""
+    double = target.bit_width == 64
 
     def cast(array: pa.Array) -> pa.Array:
         scale = array.type.scale
-        small, unscaled = _unscaled(array, 10 ** (_DOUBLE_DIGITS if target.bit_width == 64 else _SINGLE_DIGITS))
-        if target.bit_width == 64 and small.all() and 0 <= scale <= _EXACT_POWER:
-            return pa.array(unscaled / 10.0**scale, type=target, mask=null_mask(array))
-        # Not decimal -> float in one cast: pyarrow scales in floating point, one result in 25 is not the nearest.
-        floats = array.cast(pa.string()).cast(target)
+        narrow, unscaled = _unscaled(array, 2**62)
+        if double and narrow.all() and 0 <= scale <= _EXACT_POWER:
+            # Correctly rounded up to 2**53; beyond that a float that passes the check below is the nearest one.
+            floats = pa.array(unscaled / 10.0**scale, type=target, mask=null_mask(array))
+        else:
+            # Not decimal to float in one cast: pyarrow scales in floating point, one result in 25 is not the nearest.
+            floats = array.cast(pa.string()).cast(target)
         values = values_or_zero(floats)
-        for row in np.flatnonzero(~small):
-            if array[row].is_valid and _nearest_decimal(float(values[row]), scale) != array[row].as_py():
-                raise MisfitError(int(row), show_value(array, int(row)), "has no counterpart that reads back the same")
+        sure = narrow & (np.abs(unscaled) < 10 ** (_DOUBLE_DIGITS if double else _SINGLE_DIGITS))
+        if not sure.all() and 0 <= scale <= _EXACT_POWER:
+            sure |= narrow & (np.abs(_distance(values.astype(np.float64), scale, unscaled)) < 0.499)
+        if not sure.all():
+            floats = _with_doubtful(array, floats, np.flatnonzero(~sure))
         return floats
 
     return cast
@@ -187,7 +200,7 @@ def float_to_decimal(target: pa.DataType) -> Cast:
                 done = (np.abs(unscaled) < 2.0**51) & ((unscaled / 10.0**scale).astype(values.dtype) == values)
         whole = np.where(done, unscaled, 0).astype(np.int64)
         raise_first(array, np.abs(whole) >= min(limit, 2**62), too_long)
-        digits = np.stack([whole, whole >> 63], axis=1)  # decimal128 is a little-endian integer of 128 bits
+        digits = _digits(whole)
         for row in map(int, np.flatnonzero(~done)):
             exact = _nearest_decimal(float(wide[row]), scale)
             if exact is None or _as_float(exact, array.type) != values[row]:
@@ -248,6 +261,50 @@ def _masked(array: pa.Array, like: pa.Array) -> pa.Array:
     return pc.if_else(like.is_valid(), array, pa.scalar(None, array.type)) if like.null_count else array
 
 
+def _digits(units: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Units of the last place as decimal128 has them: little-endian integers of 128 bits."""
+    return np.stack([units, units >> 63], axis=1)
+
+
+def _decimals(units: npt.NDArray[np.int64], target: pa.DataType) -> pa.Array:
+    return pa.Array.from_buffers(target, len(units), [None, pa.py_buffer(_digits(units))])
+
+
+def _distance(values: Values, scale: int, unscaled: Values) -> Values:
+    """How far floats are from decimals, in units of the decimals' last place, without rounding on the way.
+
+    Floats times 10**scale are taken as an exact sum of two floats (Dekker's product).
+    """
+    power = 10.0**scale
+    product = values * power
+    high, low = _halves(values)
+    power_high, power_low = _halves(np.float64(power))
+    rest = ((high * power_high - product) + high * power_low + low * power_high) + low * power_low
+    whole = np.rint(product)
+    whole = np.where(np.abs(whole) < 2.0**62, whole, 0)
+    distance: Values = (whole.astype(np.int64) - unscaled).astype(np.float64) + (product - whole) + rest
+    return distance
+
+
+def _halves(values: Any) -> tuple[Any, Any]:
+    """Floats as sums of two with half of the digits each (Veltkamp's split)."""
+    shifted = values * 134217729.0  # 2**27 + 1
+    high = shifted - (shifted - values)
+    return high, values - high
+
+
+def _with_doubtful(array: pa.Array, floats: pa.Array, rows: npt.NDArray[np.intp]) -> pa.Array:
+    """The floats, with those of some rows rounded and examined one by one."""
+    exact = array.take(pa.array(rows))
+    nearest = exact.cast(pa.string()).cast(floats.type)
+    for row, value, number in zip(rows.tolist(), exact.to_pylist(), nearest.to_pylist(), strict=True):
+        if value is not None and _nearest_decimal(number, array.type.scale) != value:
+            raise MisfitError(row, show_value(array, row), "has no counterpart that reads back the same")
+    marked = np.zeros(len(array), np.bool_)
+    marked[rows] = True
+    return pc.replace_with_mask(floats, pa.array(marked), nearest)
+
+
 def _unscaled(array: pa.Array, limit: int) -> tuple[Mask, Values]:
     """Which decimals are below the limit without their point, and those numbers (0 for the others and for nulls)."""
     if array.type.precision > 38:
@@ -255,7 +312,7 @@ def _unscaled(array: pa.Array, limit: int) -> tuple[Mask, Values]:
     wide = array.cast(pa.decimal128(array.type.precision, array.type.scale))
     pairs = np.frombuffer(wide.buffers()[1], np.int64).reshape(-1, 2)[wide.offset : wide.offset + len(wide)]
     low, high = pairs[:, 0], pairs[:, 1]
-    small = (high == low >> 63) & (low < limit) & (low > -limit)
+    small: Mask = (high == low >> 63) & (low < limit) & (low > -limit)
     mask = null_mask(array)
     if mask is not None:
         small = small | mask

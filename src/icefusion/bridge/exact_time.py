@@ -82,11 +82,12 @@ def text_to_temporal(kind: str, target: pa.DataType) -> Cast:
     def parse(text: pa.Array) -> pa.Array:
         if kind == "date":
             return text.cast(target)
-        # Digits past the microsecond are fine as long as they are zeros.
-        text = pc.replace_substring_regex(text, r"(\.\d{6})0+", r"\1")
         if kind == "time":  # which pyarrow does not parse
             text = pc.binary_join_element_wise("1970-01-01T", text, "")
-        return text.cast(parsed_type)
+        try:
+            return text.cast(parsed_type)
+        except pa.ArrowInvalid:  # digits past the microsecond are fine as long as they are zeros
+            return pc.replace_substring_regex(text, r"(\.\d{6})0+", r"\1").cast(parsed_type)
 
     def cast(array: pa.Array) -> pa.Array:
         text = array.cast(pa.string())
