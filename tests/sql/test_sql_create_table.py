@@ -74,7 +74,7 @@ INT, STRING = plain("int"), plain("string")
         ("struct<a: int, b string>", struct(a=INT, b=STRING)),
         ("struct(a int, b string)", struct(a=INT, b=STRING)),
         ("row(a int)", struct(a=INT)),
-        ("struct<Ab: int>", struct(ab=INT)),
+        ("struct<Ab: int>", struct(Ab=INT)),
         ('struct<"Ab": int>', struct(Ab=INT)),
         ("struct<a:struct<b:array<struct<c:int>>>>", struct(a=struct(b=array(struct(c=INT))))),
         ("struct<a: int null, b: map<string,int>>[]", array(struct(a=INT, b=mapping(STRING, INT)))),
@@ -153,7 +153,7 @@ def test_offsets_of_columns_and_types_point_into_the_text() -> None:
 def test_a_transform_is_read(text: str, transform: str, column: str, argument: int | None) -> None:
     (term,) = create(f"(x int) PARTITIONED BY ({text})").partitioning
     assert (term.transform, ".".join(map(str, term.column)), term.argument) == (transform, column, argument)
-    assert create(f"(x int) PARTITION BY ({text} AS Shard)").partitioning[0].alias == "shard"
+    assert create(f"(x int) PARTITION BY ({text} AS Shard)").partitioning[0].alias == "Shard"
     assert create(f'(x int) PARTITIONED BY ({text} AS "Shard")').partitioning[0].alias == "Shard"
     (key,) = create(f"(x int) ORDER BY {text}").ordering
     assert key == SortTerm(term)

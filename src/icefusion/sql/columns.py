@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icefusion.naming import fold_case, normalize
+from icefusion.naming import fold_case
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.lexer import Kind
 from icefusion.sql.statements import ColumnDefinition, Identifier, TypeText
@@ -154,7 +154,7 @@ def _parse_struct(cursor: Cursor, offset: int, depth: int) -> TypeText:
         name: Identifier = cursor.identifier("a field name")
         cursor.accept(":")
         field_type, field_required = _parse_child(cursor, depth)
-        names.append(normalize(name))
+        names.append(name.text)
         types.append(field_type)
         required.append(field_required)
         if not cursor.accept(","):

@@ -105,7 +105,8 @@ class Query:
 class TypeText:
     """A column type, parsed but not yet an Iceberg type.
 
-    ``name`` is in lower case: ``int``, ``decimal``, ``timestamp with time zone``, ``struct``, ``array``, ``map``...
+    ``name`` is in lower case: ``int``, ``decimal``, ``timestamp with time zone``, ``struct``, ``array``, ``map``...;
+    ``child_names`` are as written.
     """
 
     name: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from icefusion.naming import fold_case, nearest, normalize
+from icefusion.naming import fold_case, nearest
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.lexer import Kind, read_identifier, read_string
 from icefusion.sql.statements import Identifier, SortTerm, TransformTerm
@@ -117,7 +117,7 @@ def _parse_transform(cursor: Cursor, *, named: bool = True) -> TransformTerm:
     else:
         transform, argument = "identity", None
         column = cursor.name("a column or a transform").parts
-    alias = normalize(cursor.identifier("a name")) if named and cursor.accept("AS") else None
+    alias = cursor.identifier("a name").text if named and cursor.accept("AS") else None
     return TransformTerm(transform, column, argument, alias, begin.start)
 
 
