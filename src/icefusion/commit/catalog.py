@@ -30,6 +30,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import TableUpdate
+from pyiceberg.utils.config import Config
 from sqlalchemy import Engine, create_engine, event, select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -145,10 +146,14 @@ def open_catalog(name: str | None, properties: Mapping[str, str], *, pool: PoolC
     """
     with translated(f"catalog {name or 'default'!r}"):
         try:
-            if properties.get("type") == "sql" or (
-                "type" not in properties and "py-catalog-impl" not in properties and _is_sql_uri(properties.get("uri"))
+            known = Config()
+            name = name or known.get_default_catalog_name()
+            merged = {**(known.get_catalog_config(name) or {}), **properties}
+            uri = merged.get("uri")
+            if "py-catalog-impl" not in merged and (
+                merged.get("type") == "sql" or ("type" not in merged and _is_sql(uri))
             ):
-                return CatalogClient(_PooledSqlCatalog(name or "default", pool, dict(properties)))
+                return CatalogClient(_PooledSqlCatalog(name, pool, {key: str(merged[key]) for key in merged}))
             return CatalogClient(load_catalog(name, **properties))
         except (ValueError, KeyError) as exc:
             raise ConfigurationError(
@@ -464,8 +469,13 @@ def row_filter(catalog_name: str, identifier: tuple[str, ...]) -> tuple[Any, ...
     )
 
 
-def _is_sql_uri(uri: str | None) -> bool:
-    return uri is not None and uri.split(":", 1)[0].split("+", 1)[0] in ("sqlite", "postgresql", "mysql", "mariadb")
+def _is_sql(uri: object) -> bool:
+    return isinstance(uri, str) and uri.split(":", 1)[0].split("+", 1)[0] in (
+        "sqlite",
+        "postgresql",
+        "mysql",
+        "mariadb",
+    )
 
 
 _TRANSLATIONS: tuple[tuple[type[Exception], type[CatalogError], str], ...] = (
