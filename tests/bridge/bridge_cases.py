@@ -201,27 +201,31 @@ _PRIMITIVES: list[tuple[pa.DataType, st.SearchStrategy[object]]] = [
 ]
 
 
-def values_of(arrow: pa.DataType) -> st.SearchStrategy[object]:
-    """Values of an Arrow type, NULL at every depth."""
+def values_of(arrow: pa.DataType, nullable: bool = True) -> st.SearchStrategy[object]:
+    """Values of an Arrow type, NULL at every depth where it is allowed."""
+    values: st.SearchStrategy[object]
     if pa.types.is_struct(arrow):
-        fields = {arrow.field(i).name: values_of(arrow.field(i).type) for i in range(arrow.num_fields)}
-        return st.none() | st.fixed_dictionaries(fields)
-    if pa.types.is_map(arrow):
-        keys = values_of(arrow.key_type).filter(lambda key: key is not None)
-        return st.none() | st.lists(st.tuples(keys, values_of(arrow.item_type)), max_size=3)
-    if pa.types.is_list(arrow):
-        return st.none() | st.lists(values_of(arrow.value_type), max_size=3)
-    return st.none() | next(values for known, values in _PRIMITIVES if known == arrow)
+        fields = [arrow.field(i) for i in range(arrow.num_fields)]
+        values = st.fixed_dictionaries({field.name: values_of(field.type, field.nullable) for field in fields})
+    elif pa.types.is_map(arrow):
+        pair = st.tuples(values_of(arrow.key_type, False), values_of(arrow.item_type, arrow.item_field.nullable))
+        values = st.lists(pair, max_size=3)
+    elif pa.types.is_list(arrow):
+        values = st.lists(values_of(arrow.value_type, arrow.value_field.nullable), max_size=3)
+    else:
+        values = next(values for known, values in _PRIMITIVES if known == arrow)
+    return st.none() | values if nullable else values
 
 
+_NULLABLE = st.booleans()
 arrow_types: st.SearchStrategy[pa.DataType] = st.recursive(
     st.sampled_from([arrow for arrow, _ in _PRIMITIVES]),
     lambda inner: st.one_of(
-        inner.map(pa.list_),
-        st.lists(inner, min_size=1, max_size=3).map(
-            lambda kinds: pa.struct([pa.field(f"f{i}", kind) for i, kind in enumerate(kinds)])
+        st.builds(lambda kind, nullable: pa.list_(pa.field("element", kind, nullable)), inner, _NULLABLE),
+        st.lists(st.tuples(inner, _NULLABLE), min_size=1, max_size=3).map(
+            lambda kinds: pa.struct([pa.field(f"f{i}", kind, nullable) for i, (kind, nullable) in enumerate(kinds)])
         ),
-        inner.map(lambda value: pa.map_(pa.string(), value)),
+        st.builds(lambda kind, nullable: pa.map_(pa.string(), pa.field("value", kind, nullable)), inner, _NULLABLE),
     ),
     max_leaves=5,
 )

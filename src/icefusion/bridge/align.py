@@ -17,8 +17,9 @@ import pyarrow.compute as pc
 from pyiceberg.schema import Schema
 from pyiceberg.types import IcebergType, NestedField, StructType
 
+from icefusion.bridge.arrays import restamp, restamp_batch
 from icefusion.bridge.exact import Cast, MisfitError
-from icefusion.bridge.reshape import Target, default_filler, plan_value, relabel, restamp, restamp_batch
+from icefusion.bridge.reshape import Target, default_filler, plan_value, relabel
 from icefusion.bridge.schema import iceberg_to_arrow, join_path, type_name
 from icefusion.errors import SchemaError
 

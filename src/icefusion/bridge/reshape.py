@@ -7,8 +7,8 @@ costs no copy: the array goes through the Arrow C data interface with another sc
 Elsewhere a plan is a tree of closures that follows the target type. Lists come apart into offsets and values, whatever
 kind of list they are and wherever a slice of them begins; values that no list refers to, or only a NULL one, are left
 behind. Structs come apart into children that are NULL where the struct is, so that what a NULL struct hides neither
-counts as a violation nor gets written. The pieces are put together under validity bits of their own: a NULL list, map
-or struct stays NULL.
+counts as a violation nor gets written; required children are then all valid again, since Parquet writers want it so.
+The pieces are put together under validity bits of their own: a NULL list, map or struct stays NULL.
 
 A value that does not fit is raised by the leaf with its index there, and each level above turns the index into its own,
 so that it arrives at the top as a row number.
@@ -25,16 +25,18 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
+from icefusion.bridge.arrays import list_offsets, map_entries, restamp, validity_of, without_validity, wrap_storage
 from icefusion.bridge.exact import Cast, MisfitError
 from icefusion.bridge.scalars import decoder, scalar_cast
 from icefusion.bridge.schema import is_list_like, join_path, type_name, type_to_arrow
 from icefusion.errors import SchemaError
 
-__all__ = ["Matching", "Target", "default_filler", "plan_value", "relabel", "restamp", "restamp_batch"]
+__all__ = ["Matching", "Target", "default_filler", "plan_value", "relabel", "restamp"]
 
 Filler = Callable[[int], pa.Array]
 
@@ -152,20 +154,6 @@ def relabel(array: pa.Array, source: IcebergType, target: IcebergType, *, column
         ) from None
 
 
-def restamp(array: pa.Array, arrow: pa.DataType) -> pa.Array:
-    """The same buffers under another type of the same layout: other names, ids and nullability inside."""
-    if array.type.equals(arrow, check_metadata=True):
-        return array
-    return pa.array(_Stamped(array, arrow))
-
-
-def restamp_batch(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """The same buffers under another schema of the same layout."""
-    if batch.schema.equals(schema, check_metadata=True):
-        return batch
-    return pa.record_batch(_Stamped(batch, schema))
-
-
 def default_filler(field: NestedField, value: Any, arrow: pa.DataType, path: str) -> Filler:
     """What makes arrays of a missing field's default, or of NULL.
 
@@ -186,18 +174,7 @@ def default_filler(field: NestedField, value: Any, arrow: pa.DataType, path: str
         scalar = pa.scalar(raw, type=storage)
     except (pa.ArrowException, ValueError, TypeError) as exc:
         raise SchemaError(f"column {path}: default {value!r} does not fit: {exc}", column=path) from exc
-    return lambda length: _wrap_storage(pa.repeat(scalar, length), arrow)
-
-
-class _Stamped:
-    """An array or batch that offers itself under another schema, by the Arrow PyCapsule interface."""
-
-    def __init__(self, data: Any, schema: Any) -> None:
-        self.data = data
-        self.schema = schema
-
-    def __arrow_c_array__(self, requested_schema: object = None) -> tuple[object, object]:
-        return self.schema.__arrow_c_schema__(), self.data.__arrow_c_array__()[1]
+    return lambda length: wrap_storage(pa.repeat(scalar, length), arrow)
 
 
 class _ByFieldId:
@@ -282,8 +259,10 @@ def _convert_struct(array: pa.Array, children: Sequence[_Child], arrow: pa.DataT
             if child.checked and result.null_count > array.null_count:
                 missing = pc.and_(result.is_null(), array.is_valid())
                 raise _null_misfit(pc.index(missing, pa.scalar(True)).as_py(), child.path)
+            if child.checked:
+                result = without_validity(result)
         converted.append(result)
-    return pa.Array.from_buffers(arrow, len(array), [_validity(array)], children=converted)
+    return pa.Array.from_buffers(arrow, len(array), [validity_of(array)], children=converted)
 
 
 def _plan_list(
@@ -298,7 +277,7 @@ def _plan_list(
         return None
 
     def convert_list(array: pa.Array) -> pa.Array:
-        offsets = _offsets(array, target.path)
+        offsets = list_offsets(array, target.path)
         try:
             values = _finish(array.flatten(), convert, element.arrow)
             if checked:
@@ -306,7 +285,7 @@ def _plan_list(
         except MisfitError as exc:
             exc.index = _parent_index(offsets, exc.index)
             raise
-        buffers = [_validity(array), pa.py_buffer(offsets)]
+        buffers = [validity_of(array), pa.py_buffer(offsets)]
         return pa.Array.from_buffers(arrow, len(array), buffers, children=[values])
 
     return convert_list
@@ -326,8 +305,8 @@ def _plan_map(
         return None
 
     def convert_map(array: pa.Array) -> pa.Array:
-        entries = _entries(array)
-        offsets = _offsets(entries, target.path)
+        entries = map_entries(array)
+        offsets = list_offsets(entries, target.path)
         keys, values = entries.flatten().flatten()
         try:
             keys = _finish(keys, convert_key, key.arrow)
@@ -339,34 +318,13 @@ def _plan_map(
             exc.index = _parent_index(offsets, exc.index)
             raise
         pairs = pa.Array.from_buffers(arrow.field(0).type, len(keys), [None], children=[keys, values])
-        buffers = [_validity(array), pa.py_buffer(offsets)]
+        buffers = [validity_of(array), pa.py_buffer(offsets)]
         return pa.Array.from_buffers(arrow, len(array), buffers, children=[pairs])
 
     return convert_map
 
 
-def _entries(array: pa.Array) -> pa.Array:
-    """A map array as the list of structs that it is in memory."""
-    pairs = pa.StructArray.from_arrays([array.keys, array.items], names=["key", "value"])
-    buffers = array.buffers()[:2]
-    return pa.Array.from_buffers(pa.list_(pairs.type), len(array), buffers, offset=array.offset, children=[pairs])
-
-
-def _offsets(array: pa.Array, path: str) -> np.ndarray[Any, np.dtype[np.int32]]:
-    """The offsets of an array of lists into its `flatten()`, from 0, with NULL lists empty."""
-    lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False)
-    offsets = np.zeros(len(array) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    if offsets[-1] > np.iinfo(np.int32).max:
-        raise SchemaError(
-            f"column {path}: one batch holds {offsets[-1]} list elements, more than a list of 32 bit offsets can",
-            column=path,
-            hint="write smaller batches",
-        )
-    return offsets.astype(np.int32)
-
-
-def _parent_index(offsets: np.ndarray[Any, np.dtype[np.int32]], index: int) -> int:
+def _parent_index(offsets: npt.NDArray[np.int32], index: int) -> int:
     return int(np.searchsorted(offsets, index, side="right")) - 1
 
 
@@ -383,15 +341,3 @@ def _null_misfit(index: int, path: str) -> MisfitError:
     misfit = MisfitError(index, "NULL", "is not allowed", column=path)
     misfit.expected, misfit.found = "NOT NULL", "NULL"
     return misfit
-
-
-def _validity(array: pa.Array) -> pa.Buffer | None:
-    """The validity bits of an array, moved to begin at bit 0; None where nothing is NULL."""
-    if not array.null_count:
-        return None
-    valid = array.is_valid().to_numpy(zero_copy_only=False)
-    return pa.py_buffer(np.packbits(valid, bitorder="little"))
-
-
-def _wrap_storage(array: pa.Array, arrow: pa.DataType) -> pa.Array:
-    return pa.ExtensionArray.from_storage(arrow, array) if isinstance(arrow, pa.BaseExtensionType) else array
