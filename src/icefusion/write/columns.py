@@ -82,6 +82,11 @@ def _leaves(
 
 def _elements(array: pa.Array) -> pa.Array:
     if isinstance(array, pa.MapArray):
-        # A map has no flatten, and its keys and items forget where a slice begins; as a list of entries it is right.
-        array = array.view(pa.list_(array.type.field(0)))
+        # A map has no flatten, and its keys and items are those of the whole array that it is a slice of. The same
+        # buffers as a list of entries have both.
+        entries = pa.StructArray.from_arrays([array.keys, array.items], names=["key", "value"])
+        buffers = array.buffers()[:2]
+        array = pa.ListArray.from_buffers(
+            pa.list_(entries.type), len(array), buffers, offset=array.offset, children=[entries]
+        )
     return array.flatten()

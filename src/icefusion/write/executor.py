@@ -109,7 +109,7 @@ def write_streams(
             files.delete(error)
             _close(streams)
             raise
-    data_files = tuple(layout.data_files)
+    data_files = tuple(sorted(layout.data_files, key=lambda file: file.file_path))
     report = WriteReport(
         target.table,
         rows=sum(file.record_count for file in data_files),
