@@ -148,19 +148,39 @@ class Session:
             SQLError: The text was refused; it says where and why.
             IcefusionError: Anything else; see `icefusion.errors`.
         """
-        return self._run(text, params, sources, None)
+        *_, last = self.script(text, params, sources=sources)
+        return last
 
-    def _run(self, text: str, params: Parameters, sources: Mapping[str, Any], progress: Progress | None) -> Result:
+    def script(
+        self,
+        text: str,
+        params: Parameters = None,
+        *,
+        sources: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[Result]:
+        """Run several statements separated by semicolons, one each time the next result is asked for.
+
+        Args:
+            text: SQL, as in `sql`.
+            params: Values for parameters, as in `sql`.
+            sources: What `sql` takes as keyword arguments.
+            progress: Told of rows and bytes as they are written.
+
+        Yields:
+            The result of each statement.
+
+        Raises:
+            SQLError: The text was refused; it says where and why. No statement ran if it could not be parsed.
+            IcefusionError: Anything else; see `icefusion.errors`. The statements before it did run.
+        """
         self._require_open()
-        script = parse_script(text)
-        if not script:
+        statements = parse_script(text)
+        if not statements:
             raise ParseError("there is no statement in the text", sql=text, offset=0, hint="e.g. SELECT 1")
-        named = {name: Source.of(name, value) for name, value in sources.items()}
-        result: Result | None = None
-        for statement, parameters in _distribute(script, params):
-            result = self._statement(statement, Statement(parameters, named, progress))
-        assert result is not None
-        return result
+        named = {name: Source.of(name, value) for name, value in (sources or {}).items()}
+        for statement, parameters in _distribute(statements, params):
+            yield self._statement(statement, Statement(parameters, named, progress))
 
     def _statement(self, statement: st.Statement, given: Statement) -> Result:
         match statement:
