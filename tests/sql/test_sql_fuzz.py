@@ -23,7 +23,7 @@ WORDS = [*TEXT.split(), "\n"]
 SOUP = st.lists(st.sampled_from([*WORDS, " ", "\n"]), max_size=40)
 CREATE = "CREATE TABLE t (a struct<b: int not null>, c decimal(10, 2) DEFAULT 1) PARTITIONED BY (bucket(4, a.b) AS x)"
 SEEDS = [*READS, *STATEMENTS, CREATE, "SELECT ? FROM t FOR VERSION AS OF 'x' AS y, (TABLE u) WHERE a = ?"]
-LIMITS = settings(max_examples=300, deadline=None)
+LIMITS = settings(max_examples=200, deadline=None)
 
 
 def query_of(statement: object) -> Query | None:

@@ -93,27 +93,18 @@ _BEHIND_COMMA = {
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 _SET_OPERATORS = frozenset(["UNION", "EXCEPT", "INTERSECT", "MINUS"])
 _ENDS_FROM = keywords(
-    """
-    WHERE GROUP HAVING ORDER SORT CLUSTER DISTRIBUTE WINDOW QUALIFY LIMIT OFFSET FETCH FOR SELECT PREWHERE SETTINGS
-    CONNECT START FORMAT RETURNING
-    """
+    """WHERE GROUP HAVING ORDER SORT CLUSTER DISTRIBUTE WINDOW QUALIFY LIMIT OFFSET FETCH FOR SELECT PREWHERE SETTINGS
+    CONNECT START FORMAT RETURNING"""
+)
+_GOES_ON_BEHIND_TABLE = keywords(
+    """WITH EXPLAIN ANALYZE PIVOT UNPIVOT TOP LATERAL VIEW ON JOIN INNER CROSS FULL LEFT RIGHT NATURAL USING ANTI SEMI
+    ASOF MATCH_CONDITION OUTER SET END PARTITION MATCH_RECOGNIZE SAMPLE TABLESAMPLE FROM OPEN"""
 )
 # What cannot be the alias of a table, as DataFusion reads it. All other words can.
-_NO_ALIAS = (
-    _ENDS_FROM
-    | _SET_OPERATORS
-    | keywords(
-        """
-    WITH EXPLAIN ANALYZE PIVOT UNPIVOT TOP LATERAL VIEW ON JOIN INNER CROSS FULL LEFT RIGHT NATURAL USING ANTI SEMI
-    ASOF MATCH_CONDITION OUTER SET END PARTITION MATCH_RECOGNIZE SAMPLE TABLESAMPLE FROM OPEN
-    """
-    )
-)
+_NO_ALIAS = _ENDS_FROM | _SET_OPERATORS | _GOES_ON_BEHIND_TABLE
 # What stands where a table must come only if the table is missing.
 _NO_TABLE = _SET_OPERATORS | keywords(
-    """
-    WHERE GROUP HAVING ORDER LIMIT ON JOIN INNER CROSS FULL LEFT RIGHT NATURAL USING AS AND OR FROM END
-    """
+    "SELECT WITH WHERE GROUP HAVING ORDER LIMIT ON JOIN INNER CROSS FULL LEFT RIGHT NATURAL USING AS AND OR FROM END"
 )
 # What goes on after a column called "table".
 _AFTER_COLUMN = keywords("AS IS IN NOT BETWEEN LIKE ILIKE SIMILAR AND OR FROM ORDER ASC DESC COLLATE AT")
@@ -252,7 +243,7 @@ class _Scanner(Cursor):
     def _word(self, token: Token) -> None:
         frame = self.frames[-1]
         state = frame.state
-        if token.key == "SELECT" and state not in (_State.CTE_NAME, _State.CLAUSE):
+        if token.key == "SELECT" and state not in (_State.CTE_NAME, _State.CLAUSE, _State.TABLE):
             frame.state = _State.CLAUSE
             frame.is_query = True
         elif state is _State.START:
@@ -298,16 +289,13 @@ class _Scanner(Cursor):
             if not self._opens_frame(frame):
                 raise self.error("TABLE cannot stand here", hint="write the name of the table alone")
             self._write_out_table(frame, token)
-        elif key == "WITH":
-            frame.is_query = True
+        elif key in ("SELECT", "WITH", "FROM") and self._opens_frame(frame):
             frame.state = _State.START
-            self._word_at_start(frame, token)
+            self._word(token)
         elif key == "VALUES" and self.ahead().key == "(":
             frame.is_query = True
             frame.joins_anywhere = True  # commas part its rows, but a join may follow them
             frame.state = _State.CLAUSE
-        elif key == "FROM" and self._opens_frame(frame):
-            frame.is_query = True
         elif key in _NO_TABLE:
             raise self.unexpected("a table", hint=f'if it is meant as a name, quote it: "{token.text}"')
         else:
