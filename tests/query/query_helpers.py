@@ -13,10 +13,11 @@ from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
 from icefusion.query.engine import Engine, PlannedQuery
-from icefusion.query.parameters import bind_parameters
 from icefusion.query.scan import TableView
 from icefusion.query.sources import Source
 from icefusion.sql.statements import Identifier, Name, Query, TableReference
+
+_NAN = "NaN"
 
 
 def make_catalog(folder: Path) -> SqlCatalog:
@@ -83,8 +84,9 @@ def _binding(name: str, value: Any) -> TableView | Source:
 
 
 def rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Rows in an order that does not depend on how they were read."""
-    return sorted(table.to_pylist(), key=repr)
+    """Rows in an order that does not depend on how they were read, with one NaN that equals itself."""
+    plain = [{name: _NAN if value != value else value for name, value in row.items()} for row in table.to_pylist()]  # noqa: PLR0124
+    return sorted(plain, key=repr)
 
 
 def data_file(table: Table, path: Path, data: pa.Table, *, partition: Record | None = None, **stats: Any) -> DataFile:

@@ -159,16 +159,25 @@ def _convert_binary(expr: Any, schema: Schema, negated: bool) -> BooleanExpressi
         parts = _convert(left, schema, negated=negated), _convert(right, schema, negated=negated)
         return And(*parts) if both else Or(*parts)
     if operator in ("IS DISTINCT FROM", "IS NOT DISTINCT FROM"):
-        if (operator == "IS NOT DISTINCT FROM") != negated:
-            return _convert_comparison("=", left, right, schema) if not _is_null_test(left, right) else ANY
-        return ANY
+        alike = (operator == "IS NOT DISTINCT FROM") != negated
+        return _convert_distinct(left, right, schema, alike)
     if operator in _NEGATED:
         return _convert_comparison(_NEGATED[operator] if negated else operator, left, right, schema)
     return ANY
 
 
-def _is_null_test(left: Any, right: Any) -> bool:
-    return any(side.variant_name() == "Literal" and not side.python_value().is_valid for side in (left, right))
+def _convert_distinct(left: Any, right: Any, schema: Schema, alike: bool) -> BooleanExpression:
+    """A comparison in which NULL equals NULL and nothing else."""
+    if left.variant_name() == "Literal":
+        left, right = right, left
+    if right.variant_name() != "Literal":
+        return ANY
+    if right.python_value().is_valid:
+        return _convert_comparison("=", left, right, schema) if alike else ANY
+    name = _column_name(left, schema)
+    if name is None:
+        return ANY
+    return _make(IsNull, name) if alike else _make(NotNull, name)
 
 
 def _convert_comparison(operator: str, left: Any, right: Any, schema: Schema) -> BooleanExpression:
@@ -307,7 +316,7 @@ def _not_in(column: _Column, scalars: list[pa.Scalar]) -> BooleanExpression:
 
 
 def _convert_like(expr: Any, schema: Schema, negated: bool) -> BooleanExpression:
-    if expr.rex_call_operator() != "like":
+    if expr.rex_call_operator() not in ("like", "not like"):
         return ANY
     variant = expr.to_variant()
     column = _column(variant.expr(), schema)

@@ -57,7 +57,7 @@ def translate(exc: BaseException, query: Query, *, planning: bool) -> IcefusionE
     Args:
         exc: What was raised.
         query: The query, to find the place of the error in the text that the user gave.
-        planning: Whether the query was still being planned.
+        planning: Whether the query was still being planned. Types are checked late, so some of its errors come later.
     """
     text = str(exc)
     if type(exc).__name__ == "PanicException":
@@ -68,7 +68,7 @@ def translate(exc: BaseException, query: Query, *, planning: bool) -> IcefusionE
         return StorageError(f"a file is missing in storage: {_clean(text)}", path=missing.group(1))
     if "Object Store error" in text:
         return StorageError(f"storage failed: {_clean(text)}")
-    if planning:
+    if planning or "Error during planning" in text or "Schema error" in text:
         return _translate_planning(text, query)
     if "This feature is not implemented" in text:
         return UnsupportedStatementError(_clean(text))
