@@ -248,8 +248,8 @@ REFUSED_PAIRS: list[tuple[pa.DataType, IcebergType]] = [
 def test_types_that_only_a_cast_could_bring_together_are_refused_before_any_row(
     arrow: pa.DataType, target: IcebergType
 ) -> None:
-    with pytest.raises(SchemaError, match="column c") as caught:
-        Alignment.plan(pa.schema([("c", arrow)]), Schema(NestedField(1, "c", target)), table="t")
+    with pytest.raises(SchemaError, match=r"table ns\.t, column c") as caught:
+        Alignment.plan(pa.schema([("c", arrow)]), Schema(NestedField(1, "c", target)), table="ns.t")
     assert caught.value.found == str(arrow)
     assert caught.value.hint
 

@@ -19,7 +19,7 @@ from pyiceberg.types import IcebergType, NestedField, StructType
 
 from icefusion.bridge.arrays import restamp, restamp_batch
 from icefusion.bridge.exact import Cast, MisfitError
-from icefusion.bridge.reshape import Target, default_filler, plan_value, relabel
+from icefusion.bridge.reshape import Filler, Matching, Target, default_filler, plan_value, relabel
 from icefusion.bridge.schema import iceberg_to_arrow, join_path, type_name
 from icefusion.errors import SchemaError
 
@@ -78,11 +78,16 @@ class Alignment:
             indices = matching.match_positions(source, columns, target)
         else:
             indices = matching.match(list(source), None, target.as_struct(), "")
-        planned = []
-        for place, (index, wanted) in enumerate(zip(indices, target.fields, strict=True)):
-            inner = Target(wanted.field_type, arrow.field(place).type, wanted.name)
-            convert = None if index is None else plan_value(source.field(index).type, inner, matching)
-            planned.append(_Column(index, convert, wanted, inner.arrow))
+        try:
+            planned = [
+                _plan_column(source, index, wanted, Target(wanted.field_type, place.type, wanted.name), matching)
+                for index, wanted, place in zip(indices, target.fields, arrow, strict=True)
+            ]
+        except SchemaError as exc:
+            named = exc.message if exc.message.startswith("table ") else f"table {table}, {exc.message}"
+            raise SchemaError(
+                named, column=exc.column, expected=exc.expected, found=exc.found, hint=exc.hint
+            ) from exc.__cause__
         identity = indices == list(range(len(source))) and not any(column.convert for column in planned)
         return cls(source, target, arrow, table, identity, tuple(planned))
 
@@ -111,6 +116,11 @@ class Alignment:
             arrays = [column.array_of(batch) for column in self._columns]
         except MisfitError as exc:
             raise self._misfit_error(exc) from None
+        except pa.ArrowException as exc:  # such as more than 2 GiB of text once a dictionary is decoded
+            raise SchemaError(
+                f"table {self.table}: a batch of {batch.num_rows} rows cannot be fitted: {exc}",
+                hint="write smaller batches",
+            ) from exc
         for column, array in zip(self._columns, arrays, strict=True):
             if column.field.required and array.null_count:  # in dictionaries and runs NULL hides until they are decoded
                 row = pc.index(array.is_null(), pa.scalar(True)).as_py()
@@ -148,15 +158,23 @@ class _Column:
 
     index: int | None
     convert: Cast | None
+    fill: Filler
     field: NestedField
     arrow: pa.DataType
 
     def array_of(self, batch: pa.RecordBatch) -> pa.Array:
         if self.index is None:
-            fill = default_filler(self.field, self.field.write_default, self.arrow, self.field.name)
-            return fill(batch.num_rows)
+            return self.fill(batch.num_rows)
         array = batch.column(self.index)
         return restamp(array, self.arrow) if self.convert is None else self.convert(array)
+
+
+def _plan_column(
+    source: pa.Schema, index: int | None, wanted: NestedField, target: Target, matching: Matching
+) -> _Column:
+    convert = None if index is None else plan_value(source.field(index).type, target, matching)
+    fill = default_filler(wanted, matching.default(wanted) if index is None else None, target.arrow, wanted.name)
+    return _Column(index, convert, fill, wanted, target.arrow)
 
 
 class _ByName:

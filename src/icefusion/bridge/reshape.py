@@ -36,7 +36,7 @@ from icefusion.bridge.scalars import decoder, scalar_cast
 from icefusion.bridge.schema import is_list_like, join_path, type_name, type_to_arrow
 from icefusion.errors import SchemaError
 
-__all__ = ["Matching", "Target", "default_filler", "plan_value", "relabel", "restamp"]
+__all__ = ["Filler", "Matching", "Target", "default_filler", "plan_value", "relabel", "restamp"]
 
 Filler = Callable[[int], pa.Array]
 

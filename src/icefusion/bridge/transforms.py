@@ -178,22 +178,33 @@ def _calendar(transform: Transform[Any, Any], array: pa.Array) -> pa.Array:
     if pa.types.is_date32(array.type):
         if isinstance(transform, DayTransform):
             return array
-        moments = values_or_zero(array.view(pa.int32())).astype("datetime64[D]")
-    else:
-        micros = values_or_zero(array.view(pa.int64()))
-        if array.type.unit == "ns":
-            micros = micros // 1000
-        if isinstance(transform, DayTransform):
-            days = (micros // _DAY_US).astype(np.int32)
-            return pa.array(days, mask=null_mask(array)).view(pa.date32())
-        if isinstance(transform, HourTransform):
-            hours = micros // _HOUR_US
-            if len(hours) and not -(2**31) <= hours.min() <= hours.max() < 2**31:
-                raise SchemaError("a timestamp is too far from 1970 for its hour to be a partition value")
-            return pa.array(hours.astype(np.int32), mask=null_mask(array))
-        moments = (micros // _DAY_US).astype("datetime64[D]")
+        return pa.array(_periods(transform, values_or_zero(array.view(pa.int32()))), mask=null_mask(array))
+    ticks = values_or_zero(array.view(pa.int64()))
+    per_us = 1000 if array.type.unit == "ns" else 1
+    if isinstance(transform, HourTransform):
+        hours = ticks // (_HOUR_US * per_us)
+        if len(hours) and not -(2**31) <= hours.min() <= hours.max() < 2**31:
+            raise SchemaError("a timestamp is too far from 1970 for its hour to be a partition value")
+        return pa.array(hours.astype(np.int32), mask=null_mask(array))
+    days = (ticks // (_DAY_US * per_us)).astype(np.int32)
+    if isinstance(transform, DayTransform):
+        return pa.array(days, mask=null_mask(array)).view(pa.date32())
+    return pa.array(_periods(transform, days), mask=null_mask(array))
+
+
+def _periods(transform: Transform[Any, Any], days: Integers) -> npt.NDArray[np.int32]:
+    """Years or months since 1970 of days since 1970."""
     unit = "datetime64[Y]" if isinstance(transform, YearTransform) else "datetime64[M]"
-    return pa.array(moments.astype(unit).astype(np.int64).astype(np.int32), mask=null_mask(array))
+
+    def convert(some: Integers) -> npt.NDArray[np.int32]:
+        return some.astype("datetime64[D]").astype(unit).astype(np.int64).astype(np.int32)
+
+    if not len(days):
+        return convert(days)
+    first, last = int(days.min()), int(days.max())
+    if last - first >= len(days):
+        return convert(days)
+    return convert(np.arange(first, last + 1))[days - first]
 
 
 def _encode(column: pa.Array) -> tuple[Integers, list[Any]]:
