@@ -177,7 +177,7 @@ class Session:
         self._require_open()
         statements = parse_script(text)
         if not statements:
-            raise ParseError("there is no statement in the text", sql=text, offset=0, hint="e.g. SELECT 1")
+            raise ParseError("there is no statement in the text", hint="e.g. SELECT 1")
         named = {name: Source.of(name, value) for name, value in (sources or {}).items()}
         for statement, parameters in _distribute(statements, params):
             yield self._statement(statement, Statement(parameters, named, progress))

@@ -32,9 +32,15 @@ _NARROWEST = 12
 _PADDING = 3
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the border of the program, where all closed pipes are dealt with alike."""
+        raise BrokenPipeError
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """A console for standard output or error: as wide as the terminal, without any limit and colour in a pipe."""
-    console = Console(stderr=stderr, highlight=False, emoji=False, markup=False, soft_wrap=False)
+    console = _Console(stderr=stderr, highlight=False, emoji=False, markup=False)
     if not console.is_terminal:
         console.width = _PIPE_WIDTH
     return console

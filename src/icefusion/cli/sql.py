@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -12,7 +14,7 @@ from rich.console import Console
 from icefusion.cli.options import SessionArgs, parse_pairs, parse_value, session_options
 from icefusion.cli.progress import WriteProgress
 from icefusion.cli.render import FORMATS, format_bytes, make_console, write_result
-from icefusion.errors import ConfigurationError, TransactionError
+from icefusion.errors import BindError, ConfigurationError, TransactionError
 from icefusion.result import Result
 
 __all__ = ["count_of", "describe", "sql"]
@@ -55,7 +57,7 @@ def sql(
         results = session.script(text, values or None, progress=progress)
         while True:
             began = time.perf_counter()
-            with progress:
+            with progress, _hint_for_options():
                 result = next(results, None)
             if result is None:
                 break
@@ -66,6 +68,17 @@ def sql(
             raise TransactionError(
                 "the statements end inside a transaction, which is rolled back", hint="end them with COMMIT"
             )
+
+
+@contextmanager
+def _hint_for_options() -> Iterator[None]:
+    """Say how a missing parameter is given here: hints are written for Python."""
+    try:
+        yield
+    except BindError as exc:
+        if exc.hint is not None and "params=" in exc.hint:
+            exc.hint = "give it as --param NAME=VALUE; ? and $1 have no names, so write $name"
+        raise
 
 
 def _read(statement: str | None, file: str | None) -> str:
