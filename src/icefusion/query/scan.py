@@ -8,7 +8,7 @@ a SELECT over it gives the columns their present names and order, and the groups
 A group's key has three parts: the physical schema of its files; the values of identity partition columns that the
 files lack (section "Column Projection" of the specification); and which float columns may hold NaN. The last one is
 there because Parquet's statistics leave NaN out while DataFusion sorts it above everything: pruning by them, or
-answering ``max()`` from them, would be wrong. Such columns are read through ``nanvl(f, NaN)``, which changes no value
+answering ``max()`` from them, would be wrong. Such columns are read through ``nanvl(f, f)``, which changes no value
 and cannot be pruned. Files that are known to hold no NaN keep their pruning.
 """
 
@@ -194,7 +194,7 @@ def _scan_group(
             if source.physical_type is not None:
                 expr = _relabelled(expr, source)
             elif column.field_id in group.guarded:
-                expr = f.nanvl(expr, lit(pa.scalar(float("nan"), field.type)))
+                expr = f.nanvl(expr, expr)
         plain = plain and source.name == column.name and source.physical_type is None
         plain = plain and column.field_id not in group.guarded
         columns.append(_named(expr, column))

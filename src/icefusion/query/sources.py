@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from datafusion import DataFrame, SessionContext, col, lit
+from datafusion import DataFrame, SessionContext, col
 from datafusion.catalog import Table
 from datafusion.functions import nanvl
 
@@ -237,7 +237,7 @@ def _without_float_pushdown(frame: DataFrame, schema: pa.Schema) -> DataFrame:
     for field in schema:
         column = col(quote_identifier(field.name))
         if field.name in floats:
-            column = nanvl(column, lit(pa.scalar(float("nan"), field.type))).alias(field.name)
+            column = nanvl(column, column).alias(field.name)
         columns.append(column)
     return frame.select(*columns)
 
