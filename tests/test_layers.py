@@ -17,7 +17,7 @@ STAGES = {
     "commit": {"bridge", "sql.statements"},
 }
 # Foreign modules with one home.
-HOMES = {"datafusion": {"query"}, "sqlalchemy": {"commit"}, "pyiceberg.catalog": {"commit", "session"}}
+HOMES = {"datafusion": {"query"}, "sqlalchemy": {"commit"}, "pyiceberg.catalog": {"commit", "session", "testing"}}
 FILES = sorted(SRC.rglob("*.py"))
 
 

@@ -24,11 +24,10 @@ from icefusion.bridge.schema import arrow_to_iceberg, iceberg_to_arrow
 from icefusion.bridge.types_sql import build_schema
 from icefusion.commit.catalog import CatalogClient, StagedTable
 from icefusion.commit.cleanup import delete_files
-from icefusion.commit.committer import Committed, Committer
+from icefusion.commit.committer import CommitRequest, Committed, Committer
 from icefusion.commit.operations import AppendFiles, CreateChange
 from icefusion.errors import (
     BindError,
-    CommitStateUnknownError,
     NamespaceExistsError,
     NamespaceNotFoundError,
     TableExistsError,
@@ -192,7 +191,7 @@ class Executor:
             )
         if statement.query is None:
             staged = self._stage_table(identifier, statement, None)
-            outcome = self._committer.commit([CreateChange(staged)])
+            self._committer.commit(CommitRequest((CreateChange(staged),)))
             report = StatementReport("CREATE TABLE", seconds=time.perf_counter() - began)
             self._tell(report)
             return Result.of_nothing(report)
@@ -203,26 +202,28 @@ class Executor:
         )
         streams = planned.streams(self._threads)
         written = self._write(staged.name, staged.metadata, staged.io, streams, alignment.apply, given.progress)
-        outcome = self._commit_created(staged, written)
+        reports = self._commit_created(staged, written)
         report = StatementReport(
             "CREATE TABLE AS",
             seconds=time.perf_counter() - began,
             scans=planned.scans,
             writes=(written.report,),
-            commits=outcome.reports,
+            commits=reports,
         )
-        self._tell(report, *planned.scans, written.report, *outcome.reports)
-        return Result.of_change(report, rows_inserted=written.report.rows, snapshot_id=outcome.reports[0].snapshot_id)
+        self._tell(report, *planned.scans, written.report, *reports)
+        return Result.of_change(report, rows_inserted=written.report.rows, snapshot_id=reports[0].snapshot_id)
 
-    def _commit_created(self, staged: StagedTable, written: WriteResult) -> Committed:
+    def _commit_created(self, staged: StagedTable, written: WriteResult) -> tuple[CommitReport, ...]:
         operations = (AppendFiles(written.files, None),) if written.files else ()
+        request = CommitRequest((CreateChange(staged, operations),))
         try:
-            return self._committer.commit([CreateChange(staged, operations)])
-        except CommitStateUnknownError:
-            raise
+            outcome = self._committer.commit(request)
         except BaseException:
-            delete_files(staged.io, [file.file_path for file in written.files])
+            if not request.may_have_landed:
+                delete_files(staged.io, [file.file_path for file in written.files])
             raise
+        assert isinstance(outcome, Committed)  # a table that is only now created has no earlier keys
+        return outcome.reports
 
     def _stage_table(
         self, identifier: tuple[str, ...], statement: CreateTable, query_schema: pa.Schema | None

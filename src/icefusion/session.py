@@ -311,7 +311,7 @@ class Session:
             TableNotFoundError: There is no such table.
         """
         self._require_open()
-        committer = self._committer if retry is None else Committer(self._client, retry, self._clock)
+        committer = self._committer if retry is None else self._committer.with_retry(retry)
         return IcebergTableWriter(
             table,
             executor=self._executor,

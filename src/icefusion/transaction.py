@@ -25,10 +25,10 @@ from pyiceberg.table.snapshots import Snapshot
 
 from icefusion.commit.catalog import CatalogClient, TableHandle
 from icefusion.commit.cleanup import delete_files
-from icefusion.commit.committer import Committed, Committer
+from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
 from icefusion.commit.operations import AppendFiles, TableChange, added_files
 from icefusion.commit.swap import can_swap_many
-from icefusion.errors import BindError, CommitStateUnknownError, TransactionError
+from icefusion.errors import BindError, TransactionError
 from icefusion.naming import nearest
 from icefusion.query.scan import TableView
 from icefusion.reports import CommitReport, Reporter, tell
@@ -175,18 +175,22 @@ class TransactionState:
         """
         with self._lock:
             self.require_active()
-            changes = [TableChange(t.handle, tuple(t.operations)) for t in self._tables.values() if t.operations]
+            changes = tuple(TableChange(t.handle, tuple(t.operations)) for t in self._tables.values() if t.operations)
             if not changes:
                 self.status = Status.COMMITTED
                 return ()
+            request = CommitRequest(changes)
             try:
-                outcome: Committed = self._committer.commit(changes)
-            except CommitStateUnknownError:
-                self.status = Status.UNKNOWN
-                raise
+                outcome = self._committer.commit(request)
             except BaseException:
-                self._discard(Status.FAILED)
+                if request.may_have_landed:
+                    self.status = Status.UNKNOWN
+                else:
+                    self._discard(Status.FAILED)
                 raise
+            if isinstance(outcome, AlreadyLanded):
+                self._discard(Status.COMMITTED)
+                return ()
             self.status = Status.COMMITTED
         for report in outcome.reports:
             tell(self._reporter, report)

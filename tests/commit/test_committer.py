@@ -14,7 +14,7 @@ from pyiceberg.typedef import Record
 
 import icefusion.commit.committer as committer_module
 from icefusion.commit.catalog import CatalogClient, TableHandle
-from icefusion.commit.committer import Committer
+from icefusion.commit.committer import Committer, CommitRequest
 from icefusion.commit.operations import AppendFiles, TableChange
 from icefusion.config import RetryConfig
 from icefusion.errors import CommitConflictError, CommitError, CommitFailedError, CommitStateUnknownError
@@ -62,7 +62,7 @@ class Bench:
     def append(self, *ids: int, base: TableHandle | None = None):
         handle = base or self.handle
         operation = AppendFiles((self.data_file(*ids),), handle.metadata.current_snapshot_id)
-        return self.committer.commit([TableChange(handle, (operation,))])
+        return self.committer.commit(CommitRequest((TableChange(handle, (operation,)),)))
 
     def rows(self) -> list[int]:
         fresh = SqlCatalog("c", uri=f"sqlite:///{self.folder / 'c.db'}", warehouse=self.folder.as_uri())
@@ -131,6 +131,27 @@ def test_a_lost_race_is_retried_with_the_same_files_and_snapshot_id(bench) -> No
     assert outcome.reports[0].attempts == 2
     assert len(b.clock.slept_s) == 1
     b.assert_no_leftovers()
+
+
+def test_sequence_numbers_of_a_second_attempt_are_its_own(bench, monkeypatch) -> None:
+    b = bench(sql=True)
+    other = Bench(b.folder)
+    real = committer_module.swap
+    raced = []
+
+    def swap(*arguments):
+        if arguments[0] is b.client and not raced:
+            raced.append(True)
+            other.append(7)
+        return real(*arguments)
+
+    monkeypatch.setattr(committer_module, "swap", swap)
+    b.append(1)
+    snapshot = b.handle.metadata.current_snapshot()
+    assert snapshot.sequence_number == 2
+    read = [(m.added_snapshot_id, m.sequence_number) for m in snapshot.manifests(b.handle.io)]
+    assert sorted(read) == sorted((s.snapshot_id, s.sequence_number) for s in b.handle.metadata.snapshots)
+    other.close()
 
 
 def test_a_stale_base_is_rebased_onto_the_newest_snapshot(bench) -> None:
@@ -267,7 +288,7 @@ def test_many_files_go_into_several_manifests_of_the_target_size(bench) -> None:
     b = bench(sql=True, **{"commit.manifest.target-size-bytes": "2000", "commit.manifest-merge.enabled": "false"})
     handle = b.handle
     files = tuple(b.data_file(n) for n in range(3))
-    b.committer.commit([TableChange(handle, (AppendFiles(files * 1000, None),))])
+    b.committer.commit(CommitRequest((TableChange(handle, (AppendFiles(files * 1000, None),)),)))
     manifests = b.handle.metadata.current_snapshot().manifests(b.handle.io)
     assert len(manifests) > 1
     assert sum(m.added_files_count for m in manifests) == 3000
@@ -293,7 +314,7 @@ def test_two_tables_move_together_or_not_at_all(bench) -> None:
         TableChange(t, (AppendFiles((b.data_file(1),), None),)),
         TableChange(u, (AppendFiles((b.data_file(2),), None),)),
     ]
-    b.committer.commit(changes)
+    b.committer.commit(CommitRequest(tuple(changes)))
     assert b.rows() == [1]
     assert b.sql.load_table("ns.u").scan().to_arrow()["id"].to_pylist() == [2]
     b.sql.drop_table("ns.u")
@@ -302,7 +323,7 @@ def test_two_tables_move_together_or_not_at_all(bench) -> None:
         TableChange(u, (AppendFiles((b.data_file(4),), None),)),
     ]
     with pytest.raises(CommitError):
-        b.committer.commit(changes)
+        b.committer.commit(CommitRequest(tuple(changes)))
     assert b.rows() == [1]
     b.assert_no_leftovers()
     assert len(b.files("*.metadata.json")) == 2
@@ -314,11 +335,11 @@ def test_the_losers_metadata_file_is_removed(bench, monkeypatch) -> None:
     real = committer_module.swap
     raced = []
 
-    def swap(client, moves, clock):
+    def swap(*arguments):
         if not raced:
             raced.append(True)
             other.append(7)
-        return real(client, moves, clock)
+        return real(*arguments)
 
     monkeypatch.setattr(committer_module, "swap", lambda *a: swap(*a) if a[0] is b.client else real(*a))
     outcome = b.append(1)

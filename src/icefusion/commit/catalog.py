@@ -23,15 +23,16 @@ import requests
 from pyiceberg import exceptions as foreign
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
-from pyiceberg.io import FileIO
+from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import TableUpdate
 from pyiceberg.utils.config import Config
-from sqlalchemy import Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from icefusion.config import PoolConfig
@@ -290,32 +291,46 @@ class CatalogClient:
 
     # Tables
 
-    def load(self, identifier: tuple[str, ...]) -> TableHandle:
+    def load(self, identifier: tuple[str, ...], connection: Connection | None = None) -> TableHandle:
         """The newest state of a table.
+
+        Args:
+            identifier: Namespace parts and table name.
+            connection: To a SQL catalog's database, where one is open already.
 
         Raises:
             TableNotFoundError: There is no such table.
         """
-        with self._lock:
-            known = self._states.get(identifier)
-        if known is not None and self.engine is not None:
-            pointer = self._pointer(identifier)
-            if pointer == known.metadata_location:
-                return known
-        with translated(f"table {self.full_name(identifier)}"):
-            handle = TableHandle(self.full_name(identifier), self.catalog.load_table(identifier))
+        name = self.full_name(identifier)
+        with translated(f"table {name}"):
+            if isinstance(self.catalog, SqlCatalog):
+                handle = self._load_sql(self.catalog, identifier, connection)
+            else:
+                handle = TableHandle(name, self.catalog.load_table(identifier))
         self.remember(handle)
         return handle
 
-    def _pointer(self, identifier: tuple[str, ...]) -> str | None:
-        engine = self.engine
-        if engine is None:
-            return None
-        tables = IcebergTables.__table__.c
-        query = select(tables.metadata_location).where(*row_filter(self.name, identifier))
-        with translated(f"table {self.full_name(identifier)}"), engine.connect() as connection:
-            location: str | None = connection.execute(query).scalar_one_or_none()
-            return location
+    def _load_sql(self, catalog: SqlCatalog, identifier: tuple[str, ...], connection: Connection | None) -> TableHandle:
+        """Read the pointer; read what it points to only when that is not known already."""
+        query = select(IcebergTables.__table__.c.metadata_location).where(*row_filter(self.name, identifier))
+        tables_only = catalog._iceberg_type_filter()
+        if tables_only is not None:
+            query = query.where(tables_only)
+        if connection is not None:
+            location = connection.execute(query).scalar_one_or_none()
+        else:
+            with catalog.engine.connect() as own:
+                location = own.execute(query).scalar_one_or_none()
+        if location is None:
+            self.forget(identifier)
+            raise foreign.NoSuchTableError(str(identifier))
+        with self._lock:
+            known = self._states.get(identifier)
+        if known is not None and known.metadata_location == location:
+            return known
+        metadata = FromInputFile.table_metadata(load_file_io(catalog.properties, location).new_input(location))
+        io = catalog._load_file_io(metadata.properties, location)
+        return TableHandle(self.full_name(identifier), Table(identifier, metadata, location, io, catalog))
 
     def remember(self, handle: TableHandle) -> None:
         """Keep a state that is known to be the newest, so that it need not be read again."""

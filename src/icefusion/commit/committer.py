@@ -10,34 +10,29 @@ them can ever land.
 An attempt re-bases and never re-runs: the data files and the manifests that list them are kept; only the manifest list
 and the metadata are made anew. What an attempt left behind is deleted once it is known that it did not land, and
 nothing is deleted while that is not known.
+
+Commits of several threads to one table are combined: while one is under way the others queue up, and the next one takes
+all of them along in a single swap, each with a snapshot of its own. From the second attempt on, a SQL catalog's row is
+locked before the newest state is read, so that a writer who lost a race cannot lose the next.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
-
-from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
-from pyiceberg.table.snapshots import Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
-from pyiceberg.table.update import (
-    AddSnapshotUpdate,
-    AssertRefSnapshotId,
-    AssertTableUUID,
-    SetSnapshotRefUpdate,
-    TableRequirement,
-    TableUpdate,
-)
 
 from icefusion.clock import Clock
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.conflicts import Conflict, find_conflict
-from icefusion.commit.manifests import ManifestStage, read_manifests
-from icefusion.commit.operations import Change, CreateChange, TableChange, added_files
-from icefusion.commit.swap import Lost, Move, Refused, Swapped, Unknown, swap
-from icefusion.config import RetryConfig, WriteProperties
+from icefusion.commit.fold import Stage, TableFold
+from icefusion.commit.group import Groups
+from icefusion.commit.idempotency import Landed, find_landed
+from icefusion.commit.manifests import ManifestLists
+from icefusion.commit.operations import Change, CreateChange, TableChange
+from icefusion.commit.retry import Attempts
+from icefusion.commit.swap import HeldRows, Lost, Refused, SwapOutcome, Swapped, Unknown, hold_rows, swap
+from icefusion.config import RetryConfig
 from icefusion.errors import (
     CommitConflictError,
     CommitFailedError,
@@ -48,17 +43,30 @@ from icefusion.errors import (
 )
 from icefusion.reports import CommitReport
 
-__all__ = ["CommitOutcome", "Committed", "Committer", "Conflicted", "OutcomeUnknown", "Rejected"]
-
-_ENGINE = {"engine-name": "icefusion", "engine-version": version("icefusion")}
+__all__ = [
+    "AlreadyLanded",
+    "CommitOutcome",
+    "CommitRequest",
+    "Committed",
+    "Committer",
+    "Conflicted",
+    "OutcomeUnknown",
+    "Rejected",
+]
 
 
 @dataclass(frozen=True)
 class Committed:
-    """All changes landed; ``tables`` are their new states and ``reports`` tell of each, in order."""
+    """All changes landed; ``reports`` tell of each table that was changed, in order."""
 
-    tables: tuple[TableHandle, ...]
     reports: tuple[CommitReport, ...]
+
+
+@dataclass(frozen=True)
+class AlreadyLanded:
+    """Under this idempotency key a write landed before; this one was thrown away."""
+
+    landed: Landed
 
 
 @dataclass(frozen=True)
@@ -84,18 +92,55 @@ class OutcomeUnknown:
     error: Exception
 
 
-CommitOutcome = Committed | Conflicted | Rejected | OutcomeUnknown
+CommitOutcome = Committed | AlreadyLanded | Conflicted | Rejected | OutcomeUnknown
+
+
+@dataclass
+class CommitRequest:
+    """Changes that are to land together or not at all, and what became of them.
+
+    Attributes:
+        changes: One for each table.
+        outcome: How it went; None while that is open.
+        may_have_landed: Whether it is past the point where its files could be deleted, should the caller be
+        interrupted.
+    """
+
+    changes: tuple[Change, ...]
+    outcome: CommitOutcome | None = None
+    may_have_landed: bool = False
+    stages: tuple[Stage, ...] = field(default=(), repr=False)
+    unknown: Exception | None = field(default=None, repr=False)
+
+    @property
+    def snapshot_ids(self) -> dict[str, int]:
+        """The snapshot that each table will have from this, if it lands."""
+        return {stage.change.name: stage.snapshot_id for stage in self.stages if stage.files}
+
+    @property
+    def names(self) -> str:
+        """The tables, for messages."""
+        return ", ".join(change.name for change in self.changes)
 
 
 class Committer:
-    """Commits changes to the tables of one catalog."""
+    """Commits changes to the tables of one catalog. Threads share it."""
 
     def __init__(self, client: CatalogClient, retry: RetryConfig, clock: Clock) -> None:
         self._client = client
         self._retry = retry
         self._clock = clock
+        self._lists = ManifestLists()
+        self._groups: Groups[CommitRequest] = Groups()
 
-    def commit(self, changes: Sequence[Change]) -> Committed:
+    def with_retry(self, retry: RetryConfig) -> Committer:
+        """The same committer, of other patience; it shares the queues and what is kept in memory."""
+        other = Committer(self._client, retry, self._clock)
+        other._lists = self._lists
+        other._groups = self._groups
+        return other
+
+    def commit(self, request: CommitRequest) -> Committed | AlreadyLanded:
         """Commit all changes or none.
 
         Raises:
@@ -103,9 +148,9 @@ class Committer:
             CommitFailedError: Attempts or time were spent, or the catalog refused; nothing landed.
             CommitStateUnknownError: It may have landed; nothing was deleted.
         """
-        outcome = self.outcome(changes)
+        outcome = self.outcome(request)
         match outcome:
-            case Committed():
+            case Committed() | AlreadyLanded():
                 return outcome
             case Conflicted(table, conflict):
                 raise CommitConflictError(
@@ -117,262 +162,231 @@ class Committer:
             case Rejected(error):
                 raise error
             case OutcomeUnknown(snapshot_ids, error):
-                raise _unknown_error(snapshot_ids, error) from error
+                raise _unknown_error(request, snapshot_ids, error) from error
 
-    def outcome(self, changes: Sequence[Change]) -> CommitOutcome:
+    def outcome(self, request: CommitRequest) -> CommitOutcome:
         """Commit all changes or none, and answer with the outcome instead of raising it."""
-        stages = [_Stage(change, self._clock) for change in changes]
-        attempt = _Attempts(self._retry.for_table(changes[0].metadata.properties), self._clock)
-        unknown: Exception | None = None
+        request.stages = tuple(Stage(change, self._lists) for change in request.changes)
+        first = request.changes[0]
+        if len(request.changes) == 1 and isinstance(first, TableChange):
+            self._groups.run(first.base.identifier, request, self._run)
+        else:
+            self._run([request])
+        assert request.outcome is not None
+        return request.outcome
+
+    # One group of requests, all to the same tables
+
+    def _run(self, group: Sequence[CommitRequest]) -> None:
+        properties = group[0].changes[0].metadata.properties
+        attempts = Attempts(self._retry.for_table(properties), self._clock)
         try:
             while True:
-                attempt.start()
-                outcome, unknown = self._attempt(stages, attempt, unknown)
-                if outcome is None:
-                    if attempt.wait():
-                        continue
-                    outcome = self._spent(stages, attempt, unknown)
-                self._clean(stages, outcome)
-                return outcome
+                attempts.start()
+                self._attempt(group, attempts)
+                if all(request.outcome is not None for request in group):
+                    return
+                if not attempts.wait():
+                    break
+            self._settle_unknown(group, attempts)
         except BaseException:
-            # Before the swap, or a bug of ours; what a swap may have landed is never deleted.
-            if unknown is None and not any(stage.in_flight for stage in stages):
-                self._clean(stages, None)
+            for request in group:
+                # What a swap may have landed is never deleted; all else was interrupted before it.
+                if request.outcome is not None:
+                    continue
+                if not request.may_have_landed:
+                    self._clean(request, {})
+                elif request.unknown is None:
+                    request.unknown = InterruptedError("the commit was interrupted")
             raise
 
-    def _attempt(
-        self, stages: list[_Stage], attempt: _Attempts, unknown: Exception | None
-    ) -> tuple[CommitOutcome | None, Exception | None]:
-        """One round: look, validate, build, swap. None as the outcome means: try again."""
+    def _attempt(self, group: Sequence[CommitRequest], attempts: Attempts) -> None:
+        """One round: look, validate, build, swap. Requests that come to an end get their outcome."""
+        lock = hold_rows(self._client, _identifiers(group)) if attempts.number > 1 else None
         try:
-            heads = [self._head(stage) for stage in stages]
-        except TableNotFoundError as error:
-            if unknown is None:
-                return Rejected(_failed(f"{error.message}; it was dropped during the transaction")), None
-            return OutcomeUnknown(_ids(stages), unknown), unknown
-        except IcefusionError as error:
-            if unknown is not None and not error.retryable:
-                return OutcomeUnknown(_ids(stages), unknown), unknown
-            if unknown is None and not error.retryable:
-                return Rejected(error), None
-            attempt.last = error.message
-            return None, unknown
-        if attempt.number > 1 and all(map(_Stage.landed_in, stages, heads)):
-            return self._committed(stages, [head for head in heads if head is not None], attempt), None
-        for stage, head in zip(stages, heads, strict=True):
-            refusal = _refusal(stage, head)
-            if refusal is not None:
-                # An earlier attempt of unknown fate may still land where the branch has not moved.
-                return (refusal, None) if unknown is None else (OutcomeUnknown(_ids(stages), unknown), unknown)
-        moves = [stage.build(head) for stage, head in zip(stages, heads, strict=True)]
-        for stage in stages:
-            stage.in_flight = True
-        result = swap(self._client, moves, self._clock)
-        for stage in stages:
-            stage.in_flight = isinstance(result, Unknown)
+            heads = self._look(group, attempts, lock)
+            if heads is None:
+                return
+            folds = {key: TableFold(base, self._clock) for key, base in _bases(group, heads).items()}
+            members = [request for request in group if request.outcome is None and self._admit(request, folds)]
+            if not members:
+                return
+            for request in members:
+                for stage in request.stages:
+                    folds[_key(stage.change)].add(stage)
+            keys = list(dict.fromkeys(_key(stage.change) for request in members for stage in request.stages))
+            for request in members:
+                request.may_have_landed = True
+            result = swap(self._client, [folds[key].move() for key in keys], self._clock, lock)
+        finally:
+            if lock is not None:
+                lock.release()
+        self._judge(members, keys, result, attempts)
+        if isinstance(result, Unknown):
+            # Before anything else is said: is it there?
+            self._look(members, attempts)
+
+    def _judge(
+        self,
+        members: Sequence[CommitRequest],
+        keys: Sequence[tuple[str, ...]],
+        result: SwapOutcome,
+        attempts: Attempts,
+    ) -> None:
         match result:
             case Swapped(tables):
-                return self._committed(stages, list(tables), attempt), None
+                landed = dict(zip(keys, tables, strict=True))
+                for request in members:
+                    self._committed(request, landed, attempts)
             case Lost(reason):
-                attempt.last = reason
-                return None, unknown
-            case Refused(refused):
-                if unknown is not None:
-                    return OutcomeUnknown(_ids(stages), unknown), unknown
-                return Rejected(refused), None
-            case Unknown(cause):
-                attempt.last = str(cause)
-                return None, cause
+                attempts.last = reason
+                for request in members:
+                    request.may_have_landed = request.unknown is not None
+            case Refused(error):
+                for request in members:
+                    self._end(request, Rejected(error))
+            case Unknown(error):
+                attempts.last = str(error)
+                for request in members:
+                    request.unknown = error
 
-    def _head(self, stage: _Stage) -> TableHandle | None:
-        if isinstance(stage.change, TableChange):
-            return self._client.load(stage.change.base.identifier)
-        if stage.in_flight:
-            # A table whose creation may have landed: look before asking for it again.
+    def _look(
+        self, group: Sequence[CommitRequest], attempts: Attempts, lock: HeldRows | None = None
+    ) -> dict[tuple[str, ...], TableHandle | None] | None:
+        """The newest states, after ending the requests that they show to have landed; None when they cannot be had."""
+        heads: dict[tuple[str, ...], TableHandle | None] = {}
+        for key in dict.fromkeys(_key(change) for request in group for change in request.changes):
             try:
-                return self._client.load(stage.change.base.handle.identifier)
+                heads[key] = self._client.load(key, lock.connection if lock is not None else None)
             except TableNotFoundError:
+                heads[key] = None
+            except IcefusionError as error:
+                attempts.last = error.message
+                if not error.retryable:
+                    for request in group:
+                        self._end(request, Rejected(error))
                 return None
-        return None
+        found = {key: head for key, head in heads.items() if head is not None}
+        for request in group:
+            if request.outcome is not None:
+                continue
+            changed = [stage for stage in request.stages if stage.files or isinstance(stage.change, CreateChange)]
+            if request.may_have_landed and all(stage.landed_in(heads[_key(stage.change)]) for stage in changed):
+                self._committed(request, found, attempts)
+                continue
+            for change in request.changes:
+                if isinstance(change, TableChange) and heads[_key(change)] is None:
+                    self._end(request, Rejected(_failed(f"table {change.name} was dropped during the transaction")))
+                    break
+        return heads
 
-    def _spent(self, stages: list[_Stage], attempt: _Attempts, unknown: Exception | None) -> CommitOutcome:
-        if unknown is not None:
-            return OutcomeUnknown(_ids(stages), unknown)
-        names = ", ".join(stage.change.name for stage in stages)
-        return Rejected(
-            _failed(
-                f"commit to {names} gave up after {attempt.number} attempts "
-                f"in {attempt.elapsed_s():.1f} s: {attempt.last}"
-            )
-        )
-
-    def _committed(self, stages: list[_Stage], tables: list[TableHandle], attempt: _Attempts) -> Committed:
-        reports = tuple(
-            CommitReport(
-                table=stage.change.name,
-                snapshot_id=stage.snapshot_id if stage.files else None,
-                operation=stage.change.operations[0].operation.value if stage.change.operations else "create",
-                attempts=attempt.number,
-                added_files=len(stage.files),
-                added_rows=sum(file.record_count for file in stage.files),
-                seconds=attempt.elapsed_s(),
-            )
-            for stage in stages
-        )
-        return Committed(tuple(tables), reports)
-
-    def _clean(self, stages: list[_Stage], outcome: CommitOutcome | None) -> None:
-        """Delete the manifests and lists that belong to nothing now."""
-        if isinstance(outcome, OutcomeUnknown):
-            return
-        for position, stage in enumerate(stages):
-            kept = stage.referenced(outcome.tables[position]) if isinstance(outcome, Committed) else frozenset()
-            leftover = [path for path in stage.written if path not in kept]
-            if leftover:
-                delete_files(stage.change.base.io, leftover)
-
-
-@dataclass
-class _Stage:
-    """One change on its way: its snapshot id, and what has been written for it."""
-
-    change: Change
-    clock: Clock
-    in_flight: bool = False
-    snapshot_id: int = field(init=False)
-    _manifests: ManifestStage = field(init=False)
-    _lists: dict[str, frozenset[str]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.snapshot_id = self.change.metadata.new_snapshot_id()
-        self.files = added_files(self.change.operations)
-        self._manifests = ManifestStage(self.change.metadata, self.change.base.io, self.snapshot_id)
-
-    @property
-    def written(self) -> list[str]:
-        return self._manifests.written
-
-    def landed_in(self, head: TableHandle | None) -> bool:
-        """Whether this change stands in the history of a state."""
-        if head is None:
-            return False
-        if self.files:
-            return head.metadata.snapshot_by_id(self.snapshot_id) is not None
-        return head.metadata.table_uuid == self.change.metadata.table_uuid
-
-    def referenced(self, table: TableHandle) -> frozenset[str]:
-        """Which of the written files the committed snapshot needs: its manifest list and the manifests in it."""
-        snapshot = table.metadata.snapshot_by_id(self.snapshot_id)
-        return self._lists.get(snapshot.manifest_list, frozenset(self.written)) if snapshot else frozenset()
-
-    def build(self, head: TableHandle | None) -> Move:
-        """The move that puts this change on top of a state."""
-        base = head if head is not None else self.change.base
-        metadata = base.metadata
-        if not self.files:
-            return Move(base, (), ())
-        parent = metadata.current_snapshot()
-        own = self._manifests.added_manifests(self.files)
-        manifests = self._manifests.merge(metadata, list(own), read_manifests(base.io, parent))
-        manifest_list = self._manifests.write_list(metadata, parent, manifests)
-        self._lists[manifest_list] = frozenset((manifest_list, *(m.manifest_path for m in manifests)))
-        snapshot = Snapshot(
-            snapshot_id=self.snapshot_id,
-            parent_snapshot_id=parent.snapshot_id if parent is not None else None,
-            sequence_number=metadata.next_sequence_number(),
-            timestamp_ms=max(self.clock.now_ms(), metadata.last_updated_ms),
-            manifest_list=manifest_list,
-            summary=self._summary(metadata, parent),
-            schema_id=metadata.current_schema_id,
-        )
-        if isinstance(base, StagedTable):
-            return Move(base, _snapshot_updates(snapshot, metadata), ())
-        requirements: tuple[TableRequirement, ...] = (
-            AssertTableUUID(uuid=metadata.table_uuid),
-            AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=snapshot.parent_snapshot_id),
-        )
-        return Move(base, _snapshot_updates(snapshot, metadata), requirements)
-
-    def _summary(self, head: TableMetadata, parent: Snapshot | None) -> Summary:
-        limit = WriteProperties.of(head.properties).summary_partition_limit
-        collector = SnapshotSummaryCollector(partition_summary_limit=limit)
-        specs = self.change.metadata.specs()
-        schema = self.change.metadata.schema()
-        for file in self.files:
-            collector.add_file(file, schema, specs[file.spec_id])
-        operation = self.change.operations[0].operation
-        summary = Summary(operation=operation, **collector.build(), **_ENGINE, **self.change.summary)
-        return update_snapshot_summaries(summary, previous_summary=parent.summary if parent is not None else None)
-
-
-class _Attempts:
-    """Counts attempts and waits between them."""
-
-    def __init__(self, retry: RetryConfig, clock: Clock) -> None:
-        self._retry = retry
-        self._clock = clock
-        self._began_s = clock.monotonic_s()
-        self.number = 0
-        self.last = ""
-
-    def start(self) -> None:
-        self.number += 1
-
-    def elapsed_s(self) -> float:
-        return self._clock.monotonic_s() - self._began_s
-
-    def wait(self) -> bool:
-        """Wait before the next attempt; False when there may be none."""
-        if self.number >= self._retry.max_attempts:
-            return False
-        delay_s = self._retry.delay_ceiling_ms(self.number) / 1000
-        if self._retry.jitter == "full":
-            delay_s *= self._clock.random()
-        if self.elapsed_s() + delay_s > self._retry.total_timeout_ms / 1000:
-            return False
-        self._clock.sleep_s(delay_s)
+    def _admit(self, request: CommitRequest, folds: dict[tuple[str, ...], TableFold]) -> bool:
+        """Whether a request still fits the newest states, with what stands before it in the group."""
+        for stage in request.stages:
+            change, fold = stage.change, folds[_key(stage.change)]
+            if isinstance(change, CreateChange):
+                if not fold.creates:
+                    self._end(request, Rejected(TableExistsError(f"table {change.name} exists already")))
+                    return False
+                continue
+            landed = find_landed(fold.metadata, change.idempotency_key)
+            if landed is not None:
+                self._end(request, AlreadyLanded(landed))
+                return False
+            conflict = find_conflict(change, fold.handle)
+            if conflict is not None:
+                self._end(request, Conflicted(change.name, conflict))
+                return False
         return True
 
+    def _settle_unknown(self, group: Sequence[CommitRequest], attempts: Attempts) -> None:
+        for request in group:
+            if request.outcome is None:
+                text = (
+                    f"commit to {request.names} gave up after {attempts.number} attempts "
+                    f"in {attempts.elapsed_s():.1f} s: {attempts.last}"
+                )
+                self._end(request, Rejected(_failed(text)))
 
-def _snapshot_updates(snapshot: Snapshot, metadata: TableMetadata) -> tuple[TableUpdate, ...]:
-    """Add the snapshot and move the main branch to it, its retention settings kept."""
-    ref = metadata.refs.get(MAIN_BRANCH)
-    return (
-        AddSnapshotUpdate(snapshot=snapshot),
-        SetSnapshotRefUpdate(
-            ref_name=MAIN_BRANCH,
-            type=SnapshotRefType.BRANCH,
-            snapshot_id=snapshot.snapshot_id,
-            min_snapshots_to_keep=ref.min_snapshots_to_keep if ref is not None else None,
-            max_snapshot_age_ms=ref.max_snapshot_age_ms if ref is not None else None,
-            max_ref_age_ms=ref.max_ref_age_ms if ref is not None else None,
-        ),
-    )
+    # Ends
+
+    def _end(self, request: CommitRequest, outcome: CommitOutcome) -> None:
+        """End a request that did not land by this group's doing, and clean up if that is certain."""
+        if request.unknown is not None and not isinstance(outcome, AlreadyLanded):
+            # An earlier attempt of unknown fate may still land, whatever this one was told.
+            request.outcome = OutcomeUnknown(request.snapshot_ids, request.unknown)
+            return
+        request.outcome = outcome
+        request.may_have_landed = False
+        self._clean(request, {})
+
+    def _committed(
+        self, request: CommitRequest, tables: dict[tuple[str, ...], TableHandle], attempts: Attempts
+    ) -> None:
+        request.outcome = Committed(
+            tuple(
+                CommitReport(
+                    table=stage.change.name,
+                    snapshot_id=stage.snapshot_id if stage.files else None,
+                    operation=stage.change.operations[0].operation.value if stage.change.operations else "create",
+                    attempts=attempts.number,
+                    added_files=len(stage.files),
+                    added_rows=sum(file.record_count for file in stage.files),
+                    seconds=attempts.elapsed_s(),
+                )
+                for stage in request.stages
+                if stage.files or isinstance(stage.change, CreateChange)
+            )
+        )
+        self._clean(request, tables)
+
+    def _clean(self, request: CommitRequest, landed: dict[tuple[str, ...], TableHandle]) -> None:
+        """Delete the manifests and lists that belong to nothing now."""
+        for stage in request.stages:
+            leftovers = stage.leftovers(landed.get(_key(stage.change)))
+            if leftovers:
+                delete_files(stage.change.base.io, leftovers)
 
 
-def _refusal(stage: _Stage, head: TableHandle | None) -> CommitOutcome | None:
-    """Why a change cannot be put on top of the newest state of its table; None when it can."""
-    if head is None:
-        return None
-    if isinstance(stage.change, CreateChange):
-        return Rejected(TableExistsError(f"table {head.name} exists already"))
-    conflict = find_conflict(stage.change, head.metadata)
-    return Conflicted(stage.change.name, conflict) if conflict is not None else None
+def _key(change: Change) -> tuple[str, ...]:
+    return change.base.handle.identifier if isinstance(change, CreateChange) else change.base.identifier
 
 
-def _ids(stages: Sequence[_Stage]) -> dict[str, int]:
-    return {stage.change.name: stage.snapshot_id for stage in stages}
+def _identifiers(group: Sequence[CommitRequest]) -> list[tuple[str, ...]]:
+    """The existing tables of a group, each once."""
+    keys = (_key(c) for request in group for c in request.changes if isinstance(c, TableChange))
+    return list(dict.fromkeys(keys))
+
+
+def _bases(
+    group: Sequence[CommitRequest], heads: dict[tuple[str, ...], TableHandle | None]
+) -> dict[tuple[str, ...], TableHandle | StagedTable]:
+    """What the changes are put on top of: the newest state of a table, or the first of a new one."""
+    bases: dict[tuple[str, ...], TableHandle | StagedTable] = {}
+    for request in group:
+        for change in request.changes:
+            head = heads.get(_key(change))
+            if head is not None:
+                bases[_key(change)] = head
+            elif isinstance(change, CreateChange):
+                bases[_key(change)] = change.base
+    return bases
 
 
 def _failed(message: str) -> CommitFailedError:
     return CommitFailedError(message, hint="nothing was committed; the statement can be repeated")
 
 
-def _unknown_error(snapshot_ids: dict[str, int], error: Exception) -> CommitStateUnknownError:
-    table, snapshot_id = next(iter(snapshot_ids.items()))
-    listed = ", ".join(f"{name} as snapshot {number}" for name, number in snapshot_ids.items())
+def _unknown_error(request: CommitRequest, ids: dict[str, int], error: Exception) -> CommitStateUnknownError:
+    if not ids:
+        return CommitStateUnknownError(
+            f"whether {request.names} was created is unknown ({type(error).__name__}: {error})",
+            hint="look whether the table exists",
+        )
+    listed = ", ".join(f"{name} as snapshot {number}" for name, number in ids.items())
+    table, snapshot_id = next(iter(ids.items()))
     return CommitStateUnknownError(
         f"whether the commit landed is unknown ({type(error).__name__}: {error}); nothing was deleted: {listed}",
         snapshot_id=snapshot_id,
-        hint=f"look for it later: it has landed if snapshot {snapshot_id} is in the history of {table}",
+        hint=f"find out later with SELECT 1 FROM {table} FOR VERSION AS OF {snapshot_id}: it fails if nothing landed",
     )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pyiceberg.table.metadata import TableMetadata
 
+from icefusion.commit.catalog import TableHandle
 from icefusion.commit.operations import AppendFiles, TableChange
 
 __all__ = ["Conflict", "find_conflict"]
@@ -29,9 +30,9 @@ class Conflict:
     snapshot_id: int | None = None
 
 
-def find_conflict(change: TableChange, head: TableMetadata) -> Conflict | None:
-    """The first reason why a change cannot be put on top of the newest metadata; None when it can."""
-    base = change.metadata
+def find_conflict(change: TableChange, newest: TableHandle) -> Conflict | None:
+    """The first reason why a change cannot be put on top of the newest state of its table; None when it can."""
+    base, head = change.metadata, newest.metadata
     if base.table_uuid != head.table_uuid:
         return Conflict("the table was dropped and made anew since the transaction read it")
     for operation in change.operations:

@@ -12,7 +12,9 @@ average and the manifest list stays short.
 
 from __future__ import annotations
 
+import threading
 import uuid
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -40,7 +42,7 @@ from pyiceberg.table.snapshots import Snapshot
 from icefusion.config import WriteProperties
 from icefusion.errors import ConfigurationError, StorageError
 
-__all__ = ["ManifestStage", "read_manifests"]
+__all__ = ["ManifestLists", "ManifestStage"]
 
 _ENTRIES_A_BLOCK = 1_000
 _CODECS: dict[str, AvroCompressionCodec] = {
@@ -57,22 +59,52 @@ _CODECS: dict[str, AvroCompressionCodec] = {
 }
 
 
-def read_manifests(io: FileIO, snapshot: Snapshot | None) -> list[ManifestFile]:
-    """The manifests of a snapshot, in the order of its manifest list; none for no snapshot.
+class ManifestLists:
+    """Manifest lists by path, kept in memory: a list never changes, and a commit's own is the next one's parent.
 
-    Raises:
-        StorageError: The manifest list is missing or unreadable.
+    Bounded by the number of manifests in all lists together. Safe to share between threads.
     """
-    if snapshot is None:
-        return []
-    try:
-        return snapshot.manifests(io)
-    except Exception as exc:
-        raise StorageError(
-            f"the manifest list of snapshot {snapshot.snapshot_id} cannot be read: {exc}",
-            path=snapshot.manifest_list,
-            hint=f"the catalog names {snapshot.manifest_list}; was it removed by other software?",
-        ) from exc
+
+    def __init__(self, *, manifests_max: int = 50_000) -> None:
+        self._max = manifests_max
+        self._lock = threading.Lock()
+        self._lists: OrderedDict[str, tuple[ManifestFile, ...]] = OrderedDict()
+        self._count = 0
+
+    def read(self, io: FileIO, snapshot: Snapshot | None) -> list[ManifestFile]:
+        """The manifests of a snapshot, in the order of its manifest list; none for no snapshot.
+
+        Raises:
+            StorageError: The manifest list is missing or unreadable.
+        """
+        if snapshot is None:
+            return []
+        path = snapshot.manifest_list
+        with self._lock:
+            known = self._lists.get(path)
+            if known is not None:
+                self._lists.move_to_end(path)
+                return list(known)
+        try:
+            manifests = snapshot.manifests(io)
+        except Exception as exc:
+            raise StorageError(
+                f"the manifest list of snapshot {snapshot.snapshot_id} cannot be read: {exc}",
+                path=path,
+                hint=f"the catalog names {path}; was it removed by other software?",
+            ) from exc
+        self.remember(path, manifests)
+        return manifests
+
+    def remember(self, path: str, manifests: Sequence[ManifestFile]) -> None:
+        """Keep a list that was just written or read."""
+        with self._lock:
+            self._count += len(manifests) - len(self._lists.get(path, ()))
+            self._lists[path] = tuple(manifests)
+            self._lists.move_to_end(path)
+            while self._count > self._max and len(self._lists) > 1:
+                _, dropped = self._lists.popitem(last=False)
+                self._count -= len(dropped)
 
 
 @dataclass
@@ -83,12 +115,14 @@ class ManifestStage:
         metadata: The metadata that the files were written under: their specs and schema are taken from it.
         io: Where to write.
         snapshot_id: The snapshot that the commit makes.
+        lists: Where manifest lists are kept in memory.
         written: Every path written so far, whether it is still needed or not.
     """
 
     metadata: TableMetadata
     io: FileIO
     snapshot_id: int
+    lists: ManifestLists
     written: list[str] = field(default_factory=list)
     _added: list[ManifestFile] | None = None
     _merged: dict[tuple[str, ...], list[ManifestFile]] = field(default_factory=dict)
@@ -118,15 +152,18 @@ class ManifestStage:
         )
         self._attempts += 1
         self.written.append(path)
+        sequence_number = head.next_sequence_number()
+        assigned = [_assigned(manifest, sequence_number) for manifest in manifests]
         with write_manifest_list(
             format_version=head.format_version,
             output_file=self.io.new_output(path),
             snapshot_id=self.snapshot_id,
             parent_snapshot_id=parent.snapshot_id if parent is not None else None,
-            sequence_number=head.next_sequence_number(),
+            sequence_number=sequence_number,
             avro_compression=self._codec,
         ) as writer:
-            writer.add_manifests(list(manifests))
+            writer.add_manifests(assigned)
+        self.lists.remember(path, assigned)
         return path
 
     def merge(self, head: TableMetadata, own: list[ManifestFile], existing: list[ManifestFile]) -> list[ManifestFile]:
@@ -244,6 +281,23 @@ class _Collector:
 
     def write_block(self, entries: list[ManifestEntry]) -> None:
         self._held += entries
+
+
+def _assigned(manifest: ManifestFile, sequence_number: int) -> ManifestFile:
+    """The manifest as it stands in a list: one that was not in any before inherits the list's sequence number.
+
+    PyIceberg's writer does the same to a shallow copy, whose values are the original's own: a second attempt would keep
+    the number of the first.
+    """
+    if UNASSIGNED_SEQ not in (manifest.sequence_number, manifest.min_sequence_number):
+        return manifest
+    values = list(manifest._data)
+    assigned = ManifestFile(*values)
+    if assigned.sequence_number == UNASSIGNED_SEQ:
+        assigned.sequence_number = sequence_number
+    if assigned.min_sequence_number == UNASSIGNED_SEQ:
+        assigned.min_sequence_number = sequence_number
+    return assigned
 
 
 def _spec_id(file: DataFile) -> int:

@@ -22,17 +22,15 @@ __all__ = ["AppendFiles", "Change", "CreateChange", "TableChange"]
 
 @dataclass(frozen=True)
 class AppendFiles:
-    """Data files to add; depends on nothing that was read.
+    """Data files to add; by itself this depends on nothing that was read.
 
     Attributes:
         added: The new data files, each bound to the partition spec in its ``spec_id``.
         base_snapshot_id: The snapshot the statement saw; None for an empty table.
-        predicate: The rows the operation depends on; for an append that read nothing of the table, none.
     """
 
     added: tuple[DataFile, ...]
     base_snapshot_id: int | None
-    predicate: BooleanExpression = field(default_factory=AlwaysFalse)
 
     @property
     def operation(self) -> Operation:
@@ -42,17 +40,21 @@ class AppendFiles:
 
 @dataclass(frozen=True)
 class TableChange:
-    """Everything one transaction did to one existing table: it becomes one snapshot.
+    """Everything one transaction did to one existing table: it becomes one snapshot, or none if it was only read.
 
     Attributes:
         base: The table as the transaction saw it. Files are bound to its schema and specs.
         operations: What was done, in order.
         summary: Further entries for the snapshot summary.
+        idempotency_key: The caller's key, under which this may land once.
+        reads: The rows of the table that the transaction depends on; nothing unless it is serializable.
     """
 
     base: TableHandle
-    operations: tuple[AppendFiles, ...]
+    operations: tuple[AppendFiles, ...] = ()
     summary: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
+    reads: BooleanExpression = field(default_factory=AlwaysFalse)
 
     @property
     def name(self) -> str:
@@ -72,6 +74,7 @@ class CreateChange:
     base: StagedTable
     operations: tuple[AppendFiles, ...] = ()
     summary: Mapping[str, str] = field(default_factory=dict)
+    idempotency_key: str | None = None
 
     @property
     def name(self) -> str:

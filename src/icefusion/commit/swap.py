@@ -11,7 +11,9 @@ other catalogs are moved one table at a time through `catalog.commit_table`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
@@ -26,7 +28,7 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
 )
 from pyiceberg.table.update import AssertCreate, TableRequirement, TableUpdate
-from sqlalchemy import Connection, insert, update
+from sqlalchemy import Connection, RootTransaction, insert, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from icefusion.clock import Clock
@@ -35,7 +37,26 @@ from icefusion.commit.cleanup import delete_files
 from icefusion.commit.metadata import apply_updates, dropped_metadata_files, next_metadata_location, write_metadata_file
 from icefusion.errors import IcefusionError
 
-__all__ = ["Lost", "Move", "Refused", "SwapOutcome", "Swapped", "Unknown", "can_swap_many", "swap"]
+__all__ = [
+    "HeldRows",
+    "Lost",
+    "Move",
+    "Refused",
+    "SwapOutcome",
+    "Swapped",
+    "Unknown",
+    "can_swap_many",
+    "hold_rows",
+    "swap",
+]
+
+logger = logging.getLogger("icefusion")
+
+_LOCK_WAIT = {
+    "postgresql": "SET LOCAL lock_timeout = '10s'",
+    "mysql": "SET SESSION innodb_lock_wait_timeout = 10",
+    "mariadb": "SET SESSION innodb_lock_wait_timeout = 10",
+}
 
 
 @dataclass(frozen=True)
@@ -84,21 +105,68 @@ class Unknown:
 SwapOutcome = Swapped | Lost | Refused | Unknown
 
 
+class HeldRows:
+    """The catalog's rows of some tables, locked until `release`, and the connection that holds them."""
+
+    def __init__(self, connection: Connection, transaction: RootTransaction) -> None:
+        self.connection = connection
+        self.transaction = transaction
+
+    def release(self) -> None:
+        """Give the rows free; what was not committed is taken back."""
+        try:
+            if self.transaction.is_active:
+                self.transaction.rollback()
+            self.connection.close()
+        except SQLAlchemyError:
+            logger.warning("could not release a lock in the catalog", exc_info=True)
+
+
+def hold_rows(client: CatalogClient, identifiers: Sequence[tuple[str, ...]]) -> HeldRows | None:
+    """Lock the rows of existing tables, so that their newest state stays the newest; None where that cannot be done.
+
+    Whoever holds them cannot lose the race, and whoever waits for them does not build on a state that is about to be
+    replaced. The wait is bounded; after it the commit goes on without the lock, and is decided by the race.
+    """
+    if not isinstance(client.catalog, SqlCatalog) or not identifiers:
+        return None
+    catalog = client.catalog
+    try:
+        connection = catalog.engine.connect()
+    except SQLAlchemyError:
+        return None
+    try:
+        transaction = connection.begin()
+        wait = _LOCK_WAIT.get(connection.dialect.name)
+        if wait is not None:
+            connection.exec_driver_sql(wait)
+        table = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__]
+        for identifier in sorted(identifiers):
+            # A change that changes nothing locks the row (or all of SQLite's file) on every database.
+            rows = update(table).where(*row_filter(catalog.name, identifier))
+            connection.execute(rows.values(metadata_location=table.c.metadata_location))
+    except SQLAlchemyError:
+        connection.close()
+        return None
+    return HeldRows(connection, transaction)
+
+
 def can_swap_many(client: CatalogClient) -> bool:
     """Whether several tables can be moved all or none."""
     return isinstance(client.catalog, SqlCatalog)
 
 
-def swap(client: CatalogClient, moves: Sequence[Move], clock: Clock) -> SwapOutcome:
-    """Move tables to their next state, all or none.
+def swap(client: CatalogClient, moves: Sequence[Move], clock: Clock, held: HeldRows | None = None) -> SwapOutcome:
+    """Move tables to their next state, all or none. A move without updates only makes sure that its table stays.
 
     Args:
         client: The catalog.
         moves: One for each table; more than one only where `can_swap_many`.
         clock: Tells the time of the change.
+        held: The lock on the tables' rows, where there is one.
     """
     if isinstance(client.catalog, SqlCatalog):
-        return _SqlSwap(client, client.catalog, clock).run(moves)
+        return _SqlSwap(client, client.catalog, clock, held).run(moves)
     if len(moves) != 1:
         raise ValueError("this catalog moves one table at a time")
     return _swap_one(client, moves[0])
@@ -107,10 +175,11 @@ def swap(client: CatalogClient, moves: Sequence[Move], clock: Clock) -> SwapOutc
 class _SqlSwap:
     """Conditional UPDATEs (and INSERTs for new tables) in one SQL transaction."""
 
-    def __init__(self, client: CatalogClient, catalog: SqlCatalog, clock: Clock) -> None:
+    def __init__(self, client: CatalogClient, catalog: SqlCatalog, clock: Clock, held: HeldRows | None) -> None:
         self._client = client
         self._catalog = catalog
         self._clock = clock
+        self._held = held
         self._written: list[tuple[TableHandle, str]] = []
 
     def run(self, moves: Sequence[Move]) -> SwapOutcome:
@@ -136,6 +205,8 @@ class _SqlSwap:
         for requirement in move.requirements:
             requirement.validate(None if staged else handle.metadata)
         base_location = None if staged else handle.metadata_location
+        if not move.updates and not staged:
+            return handle
         metadata = apply_updates(handle.metadata, move.updates, base_location=base_location, clock=self._clock)
         location = next_metadata_location(metadata, base_location)
         self._written.append((handle, location))
@@ -144,8 +215,7 @@ class _SqlSwap:
 
     def _execute(self, moves: Sequence[Move], states: Sequence[TableHandle]) -> SwapOutcome:
         try:
-            with self._catalog.engine.connect() as connection:
-                transaction = connection.begin()
+            with self._transaction() as (connection, transaction):
                 # Tables are moved in one order everywhere, so that two such transactions cannot wait for each other.
                 for move, state in sorted(zip(moves, states, strict=True), key=lambda pair: pair[1].identifier):
                     lost = self._point(connection, move, state)
@@ -160,6 +230,14 @@ class _SqlSwap:
             # Before COMMIT: the database takes back what was not committed.
             return Lost(f"the catalog's database failed before the commit: {exc.__class__.__name__}: {exc.args[:1]}")
         return Swapped(tuple(states))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[tuple[Connection, RootTransaction]]:
+        if self._held is not None:
+            yield self._held.connection, self._held.transaction
+            return
+        with self._catalog.engine.connect() as connection:
+            yield connection, connection.begin()
 
     def _point(self, connection: Connection, move: Move, state: TableHandle) -> Lost | Refused | None:
         table = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__]
