@@ -171,7 +171,10 @@ def stored_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def same_rows(left: pa.Table, right: pa.Table, key: str = "id") -> bool:
-    """Whether two tables hold the same rows, NaN being equal to itself."""
-    left, right = left.sort_by(key), right.sort_by(key)
-    return left.num_rows == right.num_rows and repr(left.to_pylist()) == repr(right.to_pylist())
+def same_rows(left: pa.Table, right: pa.Table) -> bool:
+    """Whether two tables hold the same rows in any order, NaN being equal to itself."""
+    return left.schema.names == right.schema.names and _sorted_rows(left) == _sorted_rows(right)
+
+
+def _sorted_rows(table: pa.Table) -> list[str]:
+    return sorted(map(repr, zip(*(column.to_pylist() for column in table.columns), strict=True)))
