@@ -96,6 +96,11 @@ def test_piles_get_smaller_near_the_end_so_that_threads_end_together() -> None:
     assert 100 <= max(map(len, piles[-4:])) <= 110
 
 
+def test_a_stream_that_ends_early_leaves_the_piles_their_size() -> None:
+    piles = pull([batches(0), batches(1), batches(60)], PileSize(100, 10**9), 2)
+    assert [len(pile) for pile in piles if len(pile) < 100] in ([10, 0], [10])
+
+
 def test_tasks_run_on_several_threads() -> None:
     barrier = threading.Barrier(3)
     run_tasks([lambda: barrier.wait(10) and None] * 3, 3, Stop())

@@ -141,7 +141,7 @@ class _Source:
 
 def _near_end(ended: _Source, sources: Sequence[_Source]) -> bool:
     """Whether the end of a stream is a sign that the others end soon, as they brought about as many rows."""
-    return all(source.rows <= 2 * ended.rows for source in sources if not source.ended)
+    return ended.rows > 0 and all(source.rows <= 2 * ended.rows for source in sources if not source.ended)
 
 
 class _Pile:
@@ -165,6 +165,7 @@ class _Pile:
         self._rows = 0
         self._bytes = 0
         self._full_share = 1.0
+        self._was_full = False
 
     def put(self, batch: pa.RecordBatch) -> None:
         """Add a batch, cut where the pile gets full; work off each pile that it fills."""
@@ -180,8 +181,9 @@ class _Pile:
                 self._work_off(full)
 
     def cut(self) -> None:
-        """From now on smaller piles are full: the end is near, and the threads had better reach it together."""
-        self._full_share = LAST_SHARE
+        """The end is near: from now on smaller piles are full, so that the threads reach it together."""
+        if self._was_full:
+            self._full_share = LAST_SHARE
 
     def end(self) -> None:
         """A thread has nothing more to pull: it works off a part of a pile rather than wait for the others."""
@@ -210,6 +212,7 @@ class _Pile:
     def _take_if(self, share: float) -> list[pa.RecordBatch]:
         if self._rows < share * self._size.rows and self._bytes < share * self._size.size_bytes:
             return []
+        self._was_full = True
         # The lock is held while all slots are busy: that is what keeps the others from piling up more.
         self._slots.acquire()
         return self.take()
