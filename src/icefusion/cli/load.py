@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 import pyarrow as pa
 
-from icefusion.cli.files import FORMATS, CsvOptions, InputFiles
+from icefusion.cli.files import FORMATS, InputFiles
 from icefusion.cli.options import SessionArgs, session_options
 from icefusion.cli.progress import WriteProgress
+from icefusion.cli.readers import CsvOptions
 from icefusion.cli.render import format_bytes, make_console
 from icefusion.cli.sql import count_of
 from icefusion.errors import TableExistsError
