@@ -25,6 +25,7 @@ from icefusion.bridge.types_sql import build_schema
 from icefusion.commit.catalog import CatalogClient, StagedTable
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import CommitRequest, Committed, Committer
+from icefusion.commit.idempotency import Landed, find_landed
 from icefusion.commit.operations import AppendFiles, CreateChange
 from icefusion.errors import (
     BindError,
@@ -122,6 +123,9 @@ class Executor:
         pinned = state.pin(statement.table)
         require_writable(pinned.handle.metadata, pinned.handle.name, statement)
         state.check_may_write(pinned)
+        landed = state.find_landed(pinned)
+        if landed is not None:
+            return landed_result("INSERT", landed, began)
         planned = self._plan(statement.query, given, state)
         columns = _insert_columns(statement, pinned.handle.metadata, pinned.handle.name)
         schema = pinned.handle.metadata.schema()
@@ -182,7 +186,11 @@ class Executor:
         """Create a table, with the rows of a query where there is one: both appear at once."""
         began = time.perf_counter()
         identifier = self._client.split(statement.name)
-        if self._client.exists(identifier):
+        existing = self._client.find(identifier)
+        if existing is not None:
+            landed = find_landed(existing.metadata, state.idempotency_key)
+            if landed is not None:
+                return landed_result("CREATE TABLE AS", landed, began)
             if statement.if_not_exists:
                 return Result.of_nothing(StatementReport("CREATE TABLE", seconds=time.perf_counter() - began))
             raise TableExistsError(
@@ -202,7 +210,7 @@ class Executor:
         )
         streams = planned.streams(self._threads)
         written = self._write(staged.name, staged.metadata, staged.io, streams, alignment.apply, given.progress)
-        reports = self._commit_created(staged, written)
+        reports = self._commit_created(staged, written, state.idempotency_key)
         report = StatementReport(
             "CREATE TABLE AS",
             seconds=time.perf_counter() - began,
@@ -213,9 +221,11 @@ class Executor:
         self._tell(report, *planned.scans, written.report, *reports)
         return Result.of_change(report, rows_inserted=written.report.rows, snapshot_id=reports[0].snapshot_id)
 
-    def _commit_created(self, staged: StagedTable, written: WriteResult) -> tuple[CommitReport, ...]:
+    def _commit_created(
+        self, staged: StagedTable, written: WriteResult, idempotency_key: str | None
+    ) -> tuple[CommitReport, ...]:
         operations = (AppendFiles(written.files, None),) if written.files else ()
-        request = CommitRequest((CreateChange(staged, operations),))
+        request = CommitRequest((CreateChange(staged, operations, idempotency_key=idempotency_key),))
         try:
             outcome = self._committer.commit(request)
         except BaseException:
@@ -300,8 +310,20 @@ class Executor:
             tell(self._reporter, event)
 
 
-def committed_result(result: Result, reports: tuple[CommitReport, ...]) -> Result:
-    """A statement's result after its own commit."""
+def landed_result(kind: str, landed: Landed, began: float) -> Result:
+    """The result of a write whose idempotency key landed before."""
+    report = StatementReport(kind, seconds=time.perf_counter() - began)
+    result = Result.of_change(report, rows_inserted=landed.rows, snapshot_id=landed.snapshot_id)
+    result.already_landed = True
+    return result
+
+
+def commit_unit(result: Result, state: TransactionState) -> Result:
+    """Commit the transaction of a single statement, and give its result what only the commit can tell."""
+    began = time.perf_counter()
+    reports = state.commit()
+    if state.landed and not result.already_landed:
+        return landed_result(result.report.statement, next(iter(state.landed.values())), began)
     if reports:
         result.snapshot_id = reports[0].snapshot_id
         report = result.report

@@ -32,6 +32,8 @@ class Result:
         rows_updated: Rows changed by the statement.
         rows_deleted: Rows removed by the statement.
         snapshot_id: The snapshot that the statement made; None for queries, inside a transaction, and for no change.
+        already_landed: Whether nothing was written, because the statement's idempotency key had landed before; the
+            other attributes are then those of the earlier write.
         report: What the statement read and wrote.
     """
 
@@ -50,6 +52,7 @@ class Result:
         self.rows_updated = 0
         self.rows_deleted = 0
         self.snapshot_id = snapshot_id
+        self.already_landed = False
         self._batches = batches
         self._table: pa.Table | None = None
 

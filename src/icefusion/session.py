@@ -16,7 +16,7 @@ from icefusion.commit.catalog import CatalogClient, open_catalog, open_embedded,
 from icefusion.commit.committer import Committer
 from icefusion.config import BatchConfig, PoolConfig, RetryConfig, default_threads, parse_bytes
 from icefusion.errors import BindError, ConfigurationError, ParseError, TransactionError, UnsupportedStatementError
-from icefusion.execution import Executor, Parameters, Progress, Statement, committed_result
+from icefusion.execution import Executor, Parameters, Progress, Statement, commit_unit
 from icefusion.query.engine import Engine
 from icefusion.query.sources import Source
 from icefusion.reports import Reporter, StatementReport
@@ -133,7 +133,9 @@ class Session:
         """PyIceberg's catalog, for whatever is done with tables outside of SQL."""
         return self._client.catalog
 
-    def sql(self, text: str, params: Parameters = None, **sources: Any) -> Result:
+    def sql(
+        self, text: str, params: Parameters = None, *, idempotency_key: str | None = None, **sources: Any
+    ) -> Result:
         """Run one statement, or several separated by semicolons, and return the result of the last.
 
         Outside a transaction each statement that changes something commits by itself.
@@ -141,6 +143,9 @@ class Session:
         Args:
             text: SQL; see docs/sql.md.
             params: Values for ``?`` and ``$1`` as a sequence, for ``$name`` as a mapping; bound, never pasted.
+            idempotency_key: A text of the caller's under which the one statement in the text that writes may land once:
+                asked again, it writes nothing and returns the earlier result. Remembered in the table, through snapshot
+                expiry, for the last 200 keys (``write.icefusion.idempotency-keys-max``).
             sources: Arrow-capable objects that the statements may name as tables: Arrow tables, batches and readers,
                 pandas and Polars frames, DuckDB relations. Readers are streamed.
 
@@ -148,7 +153,7 @@ class Session:
             SQLError: The text was refused; it says where and why.
             IcefusionError: Anything else; see `icefusion.errors`.
         """
-        *_, last = self.script(text, params, sources=sources)
+        *_, last = self.script(text, params, sources=sources, idempotency_key=idempotency_key)
         return last
 
     def script(
@@ -158,6 +163,7 @@ class Session:
         *,
         sources: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
+        idempotency_key: str | None = None,
     ) -> Iterator[Result]:
         """Run several statements separated by semicolons, one each time the next result is asked for.
 
@@ -166,6 +172,7 @@ class Session:
             params: Values for parameters, as in `sql`.
             sources: What `sql` takes as keyword arguments.
             progress: Told of rows and bytes as they are written.
+            idempotency_key: As in `sql`.
 
         Yields:
             The result of each statement.
@@ -178,11 +185,29 @@ class Session:
         statements = parse_script(text)
         if not statements:
             raise ParseError("there is no statement in the text", hint="e.g. SELECT 1")
+        if idempotency_key is not None:
+            self._check_keyed(statements)
         named = {name: Source.of(name, value) for name, value in (sources or {}).items()}
         for statement, parameters in _distribute(statements, params):
-            yield self._statement(statement, Statement(parameters, named, progress))
+            yield self._statement(statement, Statement(parameters, named, progress), idempotency_key)
 
-    def _statement(self, statement: st.Statement, given: Statement) -> Result:
+    def _check_keyed(self, script: Sequence[st.Statement]) -> None:
+        """An idempotency key stands for one write, which commits by itself."""
+        writes = sum(
+            isinstance(s, st.Insert) or (isinstance(s, st.CreateTable) and s.query is not None) for s in script
+        )
+        if writes != 1:
+            raise ConfigurationError(
+                f"idempotency_key: expected a text with one statement that writes rows, found {writes}",
+                hint="for several statements use session.transaction(idempotency_key=...)",
+            )
+        if self._current is not None:
+            raise TransactionError(
+                "idempotency_key: a transaction is open, which lands as a whole",
+                hint="give the key to session.transaction(idempotency_key=...)",
+            )
+
+    def _statement(self, statement: st.Statement, given: Statement, idempotency_key: str | None) -> Result:
         match statement:
             case st.Begin(isolation):
                 return self._begin(isolation or "serializable")
@@ -193,9 +218,9 @@ class Session:
             case st.Query():
                 return self._executor.query(statement, given, self._current or self._new_state())
             case st.Insert():
-                with self._unit() as state:
+                with self._unit(idempotency_key) as state:
                     result = self._executor.insert(statement, given, state)
-                    return result if state is self._current else committed_result(result, state.commit())
+                    return result if state is self._current else commit_unit(result, state)
         if self._current is not None:
             raise UnsupportedStatementError(
                 "tables and namespaces cannot be created or dropped inside a transaction yet",
@@ -203,7 +228,7 @@ class Session:
             )
         match statement:
             case st.CreateTable():
-                return self._executor.create_table(statement, given, self._new_state())
+                return self._executor.create_table(statement, given, self._new_state(key=idempotency_key))
             case st.DropTable():
                 return self._executor.drop_table(statement)
             case st.CreateNamespace():
@@ -213,18 +238,20 @@ class Session:
 
     # Transactions
 
-    def transaction(self, isolation: Isolation = "serializable") -> Transaction:
+    def transaction(self, isolation: Isolation = "serializable", *, idempotency_key: str | None = None) -> Transaction:
         """A transaction as a context manager: commits at the end of the block, rolls back when it raises.
 
         Args:
             isolation: ``"serializable"`` or ``"snapshot"``.
+            idempotency_key: A text of the caller's under which the block may land once: asked again, its statements
+                write nothing and ``snapshot_ids`` are those of the first time.
 
         Raises:
             ConfigurationError: There is no such isolation level.
         """
         if isolation not in ("serializable", "snapshot"):
             raise ConfigurationError(f"isolation: expected 'serializable' or 'snapshot', found {isolation!r}")
-        return Transaction(self, isolation)
+        return Transaction(self, isolation, idempotency_key)
 
     @property
     def in_transaction(self) -> bool:
@@ -236,16 +263,18 @@ class Session:
         state: TransactionState | None = getattr(self._local, "state", None)
         return state
 
-    def _new_state(self, isolation: Isolation = "serializable") -> TransactionState:
-        return TransactionState(self._client, self._committer, isolation=isolation, reporter=self._reporter)
+    def _new_state(self, isolation: Isolation = "serializable", key: str | None = None) -> TransactionState:
+        return TransactionState(
+            self._client, self._committer, isolation=isolation, reporter=self._reporter, idempotency_key=key
+        )
 
     @contextmanager
-    def _unit(self) -> Iterator[TransactionState]:
+    def _unit(self, idempotency_key: str | None) -> Iterator[TransactionState]:
         """The open transaction, or one for a single statement, which is discarded if the statement fails."""
         if self._current is not None:
             yield self._current
             return
-        state = self._new_state()
+        state = self._new_state(key=idempotency_key)
         try:
             yield state
         except BaseException:
@@ -281,11 +310,11 @@ class Session:
         self._local.state = None
         return state
 
-    def _enter_block(self, isolation: Isolation) -> TransactionState:
+    def _enter_block(self, isolation: Isolation, idempotency_key: str | None) -> TransactionState:
         self._require_open()
         if self._current is not None:
             raise TransactionError("a transaction is open already", hint="transactions do not nest")
-        state = self._new_state(isolation)
+        state = self._new_state(isolation, idempotency_key)
         self._local.state = state
         self._local.block = True
         return state
@@ -315,7 +344,9 @@ class Session:
         return IcebergTableWriter(
             table,
             executor=self._executor,
-            new_state=lambda: TransactionState(self._client, committer, reporter=self._reporter),
+            new_state=lambda key: TransactionState(
+                self._client, committer, reporter=self._reporter, idempotency_key=key
+            ),
             batch=batch or self._batch,
             threads=self._threads,
         )

@@ -26,6 +26,7 @@ from pyiceberg.table.snapshots import Snapshot
 from icefusion.commit.catalog import CatalogClient, TableHandle
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
+from icefusion.commit.idempotency import Landed, check_key, find_landed
 from icefusion.commit.operations import AppendFiles, TableChange, added_files
 from icefusion.commit.swap import can_swap_many
 from icefusion.errors import BindError, TransactionError
@@ -78,9 +79,12 @@ class TransactionState:
         *,
         isolation: Isolation = "serializable",
         reporter: Reporter | None = None,
+        idempotency_key: str | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.isolation = isolation
+        self.idempotency_key = check_key(idempotency_key)
+        self.landed: dict[str, Landed] = {}
         self.status = Status.ACTIVE
         self.client = client
         self._committer = committer
@@ -153,6 +157,13 @@ class TransactionState:
                 hint="commit first, or use a SQL catalog (SQLite, PostgreSQL, MariaDB)",
             )
 
+    def find_landed(self, pinned: PinnedTable) -> Landed | None:
+        """What landed before under this transaction's idempotency key; then nothing is to be written again."""
+        landed = find_landed(pinned.handle.metadata, self.idempotency_key)
+        if landed is not None:
+            self.landed[pinned.handle.name] = landed
+        return landed or next(iter(self.landed.values()), None)
+
     def stage(self, pinned: PinnedTable, operation: AppendFiles) -> None:
         """Add an operation to what the commit will fold.
 
@@ -168,6 +179,8 @@ class TransactionState:
     def commit(self) -> tuple[CommitReport, ...]:
         """Make everything staged visible at once: one snapshot a table; nothing when nothing was staged.
 
+        Nothing is done either when the idempotency key has landed before; `landed` tells of it.
+
         Raises:
             CommitConflictError: Nothing landed; the staged files are gone.
             CommitFailedError: Nothing landed; the staged files are gone.
@@ -175,9 +188,13 @@ class TransactionState:
         """
         with self._lock:
             self.require_active()
-            changes = tuple(TableChange(t.handle, tuple(t.operations)) for t in self._tables.values() if t.operations)
-            if not changes:
-                self.status = Status.COMMITTED
+            changes = tuple(
+                TableChange(t.handle, tuple(t.operations), idempotency_key=self.idempotency_key)
+                for t in self._tables.values()
+                if t.operations
+            )
+            if not changes or self.landed:
+                self._discard(Status.COMMITTED)
                 return ()
             request = CommitRequest(changes)
             try:
@@ -189,6 +206,8 @@ class TransactionState:
                     self._discard(Status.FAILED)
                 raise
             if isinstance(outcome, AlreadyLanded):
+                # The same key was committed by somebody else while this was written.
+                self.landed[changes[0].name] = outcome.landed
                 self._discard(Status.COMMITTED)
                 return ()
             self.status = Status.COMMITTED
@@ -232,9 +251,10 @@ class Transaction:
     the block raises. Inside the block `sql` runs statements; so does `Session.sql` on the same thread.
     """
 
-    def __init__(self, session: Session, isolation: Isolation) -> None:
+    def __init__(self, session: Session, isolation: Isolation, idempotency_key: str | None = None) -> None:
         self._session = session
         self._isolation: Isolation = isolation
+        self._idempotency_key = check_key(idempotency_key)
         self._state: TransactionState | None = None
         self.reports: tuple[CommitReport, ...] = ()
 
@@ -245,13 +265,15 @@ class Transaction:
 
     @property
     def snapshot_ids(self) -> dict[str, int]:
-        """After the commit: the snapshot that was made of each table."""
-        return {report.table: report.snapshot_id for report in self.reports if report.snapshot_id is not None}
+        """After the commit: the snapshot that was made of each table, now or when its idempotency key first landed."""
+        made = {report.table: report.snapshot_id for report in self.reports if report.snapshot_id is not None}
+        landed = self._state.landed if self._state is not None else {}
+        return made | {table: record.snapshot_id for table, record in landed.items()}
 
     def __enter__(self) -> Transaction:
         if self._state is not None:
             raise TransactionError("a transaction block is used once", hint="call session.transaction() again")
-        self._state = self._session._enter_block(self._isolation)
+        self._state = self._session._enter_block(self._isolation, self._idempotency_key)
         return self
 
     def sql(self, text: str, params: Any = None, **sources: Any) -> Result:

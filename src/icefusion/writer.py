@@ -11,7 +11,7 @@ import pyarrow as pa
 from icefusion.bridge.align import Alignment
 from icefusion.config import BatchConfig
 from icefusion.errors import BindError, ConfigurationError, SchemaError, TransactionError
-from icefusion.execution import Executor, Progress, committed_result, require_writable
+from icefusion.execution import Executor, Progress, commit_unit, landed_result, require_writable
 from icefusion.query.sources import Source
 from icefusion.reports import StatementReport
 from icefusion.result import Result
@@ -35,7 +35,7 @@ class IcebergTableWriter:
         table: str,
         *,
         executor: Executor,
-        new_state: Callable[[], TransactionState],
+        new_state: Callable[[str | None], TransactionState],
         batch: BatchConfig,
         threads: int,
     ) -> None:
@@ -46,15 +46,16 @@ class IcebergTableWriter:
         self._streams = batch.concurrent_batches or threads
         self._state: TransactionState | None = None
         # A wrong name should be told now, and not when the first batch is ready.
-        self._new_state().pin(self._name)
+        self._new_state(None).pin(self._name)
 
     # Writing
 
-    def write_batch(self, data: Any, *, progress: Progress | None = None) -> Result:
+    def write_batch(self, data: Any, *, idempotency_key: str | None = None, progress: Progress | None = None) -> Result:
         """Append one record batch, table, or other Arrow-capable object, as one snapshot.
 
         Args:
             data: ``pa.RecordBatch``, ``pa.Table``, a pandas or Polars frame, or anything with the Arrow C interface.
+            idempotency_key: A text of the caller's under which this may land once; see `Session.sql`.
             progress: Told of rows and bytes as they are written.
 
         Returns:
@@ -64,15 +65,18 @@ class IcebergTableWriter:
             SchemaError: A column or a value does not fit the table; nothing was written.
             CommitError: See `icefusion.errors`.
         """
-        return self._append(_as_source(data), progress)
+        return self._append(_as_source(data), progress, idempotency_key)
 
-    def write_batches(self, data: Iterable[Any] | Any, *, progress: Progress | None = None) -> Result:
+    def write_batches(
+        self, data: Iterable[Any] | Any, *, idempotency_key: str | None = None, progress: Progress | None = None
+    ) -> Result:
         """Append a list or generator of record batches, or a `pa.RecordBatchReader`, as one snapshot.
 
         The input is streamed: memory does not grow with its length. All batches must have the schema of the first.
 
         Args:
             data: The batches.
+            idempotency_key: A text of the caller's under which this may land once; see `Session.sql`.
             progress: Told of rows and bytes as they are written.
 
         Returns:
@@ -82,17 +86,22 @@ class IcebergTableWriter:
             SchemaError: A column or a value does not fit the table; nothing was written.
             CommitError: See `icefusion.errors`.
         """
-        return self._append(_as_stream(data), progress)
+        return self._append(_as_stream(data), progress, idempotency_key)
 
-    def _append(self, source: Source | None, progress: Progress | None) -> Result:
+    def _append(self, source: Source | None, progress: Progress | None, idempotency_key: str | None) -> Result:
         began = time.perf_counter()
-        state = self._state or self._new_state()
+        if self._state is not None and idempotency_key is not None:
+            raise TransactionError(
+                "idempotency_key: a transaction is open, which lands as a whole",
+                hint="give the key to begin_transaction(idempotency_key=...)",
+            )
+        state = self._state or self._new_state(idempotency_key)
         try:
             pinned = state.pin(self._name)
             require_writable(pinned.handle.metadata, pinned.handle.name)
             state.check_may_write(pinned)
             result = self._write(source, pinned, state, progress, began)
-            return result if self._state is not None else committed_result(result, state.commit())
+            return result if self._state is not None else commit_unit(result, state)
         except BaseException:
             if self._state is None and state.status is Status.ACTIVE:
                 state.rollback()
@@ -106,6 +115,9 @@ class IcebergTableWriter:
         progress: Progress | None,
         began: float,
     ) -> Result:
+        landed = state.find_landed(pinned)
+        if landed is not None:
+            return landed_result("APPEND", landed, began)
         if source is None:
             return Result.of_change(StatementReport("APPEND", seconds=time.perf_counter() - began))
         schema = pinned.handle.metadata.schema()
@@ -150,8 +162,11 @@ class IcebergTableWriter:
         """The id of the open transaction; None when there is none."""
         return self._state.id if self._state is not None else None
 
-    def begin_transaction(self) -> str:
+    def begin_transaction(self, *, idempotency_key: str | None = None) -> str:
         """Begin a transaction and return its id; what is written from now on waits for the commit.
+
+        Args:
+            idempotency_key: A text of the caller's under which the transaction may land once; see `Session.sql`.
 
         Raises:
             TransactionError: One is open already.
@@ -160,7 +175,7 @@ class IcebergTableWriter:
             raise TransactionError(
                 f"transaction {self._state.id} is open already", hint="commit it or roll it back first"
             )
-        self._state = self._new_state()
+        self._state = self._new_state(idempotency_key)
         return self._state.id
 
     def commit_transaction(self, transaction_id: str) -> Result:
@@ -171,7 +186,10 @@ class IcebergTableWriter:
             CommitError: See `icefusion.errors`; the transaction is over in every case.
         """
         state = self._take(transaction_id)
+        began = time.perf_counter()
         reports = state.commit()
+        if state.landed:
+            return landed_result("COMMIT", next(iter(state.landed.values())), began)
         rows = sum(report.added_rows for report in reports)
         report = StatementReport("COMMIT", seconds=sum(r.seconds for r in reports), commits=reports)
         return Result.of_change(report, rows_inserted=rows, snapshot_id=reports[0].snapshot_id if reports else None)

@@ -14,7 +14,7 @@ from pyiceberg.typedef import Record
 
 import icefusion.commit.committer as committer_module
 from icefusion.commit.catalog import CatalogClient, TableHandle
-from icefusion.commit.committer import Committer, CommitRequest
+from icefusion.commit.committer import CommitRequest, Committer
 from icefusion.commit.operations import AppendFiles, TableChange
 from icefusion.config import RetryConfig
 from icefusion.errors import CommitConflictError, CommitError, CommitFailedError, CommitStateUnknownError

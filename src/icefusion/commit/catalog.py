@@ -370,13 +370,12 @@ class CatalogClient:
             # The updates that recreate this state; PyIceberg offers no public way to them.
             return StagedTable(TableHandle(name, transaction._table), tuple(transaction._updates))
 
-    def exists(self, identifier: tuple[str, ...]) -> bool:
-        """Whether there is such a table."""
+    def find(self, identifier: tuple[str, ...]) -> TableHandle | None:
+        """The newest state of a table, or None when there is no such table."""
         try:
-            self.load(identifier)
+            return self.load(identifier)
         except (TableNotFoundError, NamespaceNotFoundError):
-            return False
-        return True
+            return None
 
     def drop_table(self, handle: TableHandle, *, purge: bool) -> None:
         """Take a table out of the catalog, and with ``purge`` its files out of storage."""
