@@ -23,7 +23,7 @@ from icefusion.cli.render import make_console
 from icefusion.cli.sql import sql
 from icefusion.errors import CommitStateUnknownError, ConfigurationError, IcefusionError, SQLError
 
-__all__ = ["exit_code", "main"]
+__all__ = ["commands", "exit_code", "main"]
 
 FAILED, REFUSED, UNKNOWN, INTERRUPTED, PIPE_CLOSED = 1, 2, 3, 130, 141
 
@@ -93,10 +93,24 @@ def _drop_output() -> None:
     epilog="Every command explains itself: icefusion COMMAND --help.",
 )
 @click.version_option(__version__, message="icefusion %(version)s")
-def main() -> None:
+def commands() -> None:
     """Transactional SQL for Apache Iceberg, without a JVM."""
 
 
-main.add_command(sql)
-main.add_command(load)
-main.add_command(demo)
+commands.add_command(sql)
+commands.add_command(load)
+commands.add_command(demo)
+
+
+def main() -> None:
+    """Run the command line and end the process."""
+    try:
+        commands()
+    except SystemExit as end:
+        if end.code != INTERRUPTED:
+            raise
+        # Threads of the engine may still be in the middle of something that they cannot finish while the interpreter
+        # is taken down around them; that would end in a crash. What had to be rolled back is rolled back by now.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(INTERRUPTED)

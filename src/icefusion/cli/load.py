@@ -73,7 +73,7 @@ def load(
                 result = _create(session, table, name, inputs, partition_by, progress)
             else:
                 result = session.writer(table).write_batches(_reader(inputs, progress), progress=progress)
-        make_console().print(_summary(table, len(files), result, time.perf_counter() - began))
+        make_console().print(_summary(table, len(files), result, time.perf_counter() - began), soft_wrap=True)
 
 
 def _create(

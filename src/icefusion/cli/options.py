@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import json
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,7 +16,7 @@ import click
 from icefusion.errors import ConfigurationError
 from icefusion.session import Session, connect
 
-__all__ = ["DEBUG", "SessionArgs", "parse_pairs", "parse_value", "session_options"]
+__all__ = ["DEBUG", "SessionArgs", "parse_pairs", "parse_value", "session_options", "set_up"]
 
 DEBUG = "icefusion.debug"
 """Where the context keeps whether ``--debug`` was given."""
@@ -68,7 +70,7 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(debug: bool, **given: Any) -> Any:
-        click.get_current_context().meta[DEBUG] = debug
+        set_up(debug=debug)
         names = ("warehouse", "catalog", "properties", "memory_limit", "threads")
         return command(SessionArgs(**{name: given.pop(name) for name in names}), **given)
 
@@ -84,6 +86,26 @@ def session_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(options):
         decorated = option(decorated)
     return decorated
+
+
+def set_up(*, debug: bool) -> None:
+    """Decide how much is said about trouble: with ``debug`` traces, without it one line each."""
+    click.get_current_context().meta[DEBUG] = debug
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines(debug))
+    logging.basicConfig(level=logging.INFO if debug else logging.WARNING, handlers=[handler])
+
+
+class _Lines(logging.Formatter):
+    def __init__(self, traces: bool) -> None:
+        super().__init__("%(levelname)s %(name)s: %(message)s" if traces else "Warning: %(message)s")
+        self._traces = traces
+
+    def format(self, record: logging.LogRecord) -> str:
+        if not self._traces:
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = None
+        return super().format(record)
 
 
 def parse_pairs(texts: Iterable[str], *, option: str) -> dict[str, str]:

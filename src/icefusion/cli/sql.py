@@ -102,7 +102,7 @@ def _tell(result: Result, notes: Console, seconds: float | None) -> None:
     if seconds is not None:
         parts.append(f"{seconds:.3f} s")
     if parts:
-        notes.print(" · ".join(parts), style="dim")
+        notes.print(" · ".join(parts), style="dim", soft_wrap=True)
 
 
 def describe(result: Result) -> str:
