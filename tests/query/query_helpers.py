@@ -13,6 +13,7 @@ from pyiceberg.table import Table
 from pyiceberg.typedef import Record
 
 from icefusion.query.engine import Engine, PlannedQuery
+from icefusion.query.parameters import bind_parameters
 from icefusion.query.scan import TableView
 from icefusion.query.sources import Source
 from icefusion.sql.statements import Identifier, Name, Query, TableReference
@@ -63,10 +64,7 @@ def plan(
     """Plan a query over tables, views and data by name."""
     bound = {name: _binding(name, value) for name, value in (names or {}).items()}
     query, bindings = make_query(text, bound, tuple(params or ()))
-    scalars = {
-        name: pa.scalar(value) if not isinstance(value, pa.Scalar) else value for name, value in (params or {}).items()
-    }
-    return engine.plan(query, bindings, scalars)
+    return engine.plan(query, bindings, bind_parameters(query, params))
 
 
 def run(

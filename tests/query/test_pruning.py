@@ -288,6 +288,19 @@ def test_nan_is_found_as_in_memory(
     assert rows(run(engine, text, {"ns.t": floats})) == rows(run(engine, text, {"ns.t": memory}))
 
 
+@pytest.mark.parametrize("values", [[NAN, 0.1], [0.1, NAN, 0.1], [NAN, NAN]])
+def test_nan_beside_a_single_value_is_not_read_as_that_value(
+    floats: Table, engine: Engine, tmp_path: Path, values: list[float]
+) -> None:
+    add_files(floats, float_file(floats, tmp_path / "nan.parquet", values))
+    result = run(engine, "SELECT f, g FROM ns.t", {"ns.t": floats})
+    for column in ("f", "g"):
+        assert [math.isnan(value) for value in result[column].to_pylist()] == [math.isnan(value) for value in values]
+    assert run(engine, "SELECT count(*) AS n FROM ns.t WHERE f = 'NaN'", {"ns.t": floats})["n"][0].as_py() == sum(
+        math.isnan(value) for value in values
+    )
+
+
 def test_files_without_nan_prune_beside_files_with_it(floats: Table, engine: Engine, tmp_path: Path) -> None:
     clean = {"nan_value_counts": {1: 0, 2: 0}}
     add_files(floats, float_file(floats, tmp_path / "1.parquet", [1.0], **bounds(1, 1), **clean))

@@ -376,7 +376,7 @@ def test_row_identity_names_the_file_and_the_position(catalog: SqlCatalog, engin
     table.append(pa.table({"a": list(range(100, 150))}))
     view = view_of(table)
     files = plan_files("ns.t", view.metadata, view.snapshot_id, view.schema, view.io).files
-    frame = scan_files(view, files, engine._scanner, FooterReader(), with_row_identity=True)
+    frame = scan_files(view, files, engine._scanner, FooterReader(), with_row_identity=True).frame
     names = {str(path).lstrip("/") for path in live_paths(table)}
     found = frame.to_arrow_table().to_pylist()
     assert {row["_file"] for row in found} == names

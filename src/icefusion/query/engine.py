@@ -27,13 +27,13 @@ from datafusion.catalog import Catalog, Schema, Table
 from pyiceberg.manifest import DataFile
 
 from icefusion.config import default_threads
-from icefusion.errors import BindError, ExecutionError
+from icefusion.errors import BindError, ExecutionError, StorageError
 from icefusion.naming import normalize
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import ManifestReader, plan_files
 from icefusion.query.footers import FooterReader
 from icefusion.query.presence import check_present
-from icefusion.query.scan import TableView, scan_files, view_schema
+from icefusion.query.scan import FileScan, TableView, scan_files, view_schema
 from icefusion.query.sources import Source
 from icefusion.query.translate import is_engine_error, translate
 from icefusion.query.wanted import Wanted, find_wanted
@@ -55,6 +55,11 @@ _SETTINGS = {
     "datafusion.sql_parser.map_string_types_to_utf8view": "false",
     "datafusion.catalog.information_schema": "false",
 }
+
+# Settings that depend on the query, with what they otherwise are.
+_EXACT_DECIMALS = "datafusion.sql_parser.parse_float_as_decimal"
+_COLLECT_STATISTICS = "datafusion.execution.collect_statistics"
+_DEFAULTS = {_EXACT_DECIMALS: False, _COLLECT_STATISTICS: True}
 
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
@@ -117,26 +122,36 @@ class Engine:
         values = dict(parameters or {})
         views = {key: binding for key, binding in tables.items() if isinstance(binding, TableView)}
         frames = {key: self._source_frame(b) for key, b in tables.items() if isinstance(b, Source)}
+        collect_statistics = not any(isinstance(b, Source) and b.frame is not None for b in bindings)
         scans: list[ScanReport] = []
         files: list[tuple[TableView, tuple[DataFile, ...]]] = []
         if views:
             with self._lock:
                 empty = {key: self._scanner.empty_table(view_schema(view.schema)) for key, view in views.items()}
             with _translated(query, planning=True):
-                draft = self._draft(query, {**empty, **frames}, values, exact_decimals)
+                draft = self._draft(query, {**empty, **frames}, values)
                 wanted = find_wanted(draft, {key: view.schema for key, view in views.items()})
             for key, view in views.items():
-                frames[key], report, found = self._scan(view, wanted[key])
+                scan, report, found = self._scan(view, wanted[key])
+                frames[key] = scan.frame
+                collect_statistics = collect_statistics and not scan.may_hold_nan
                 scans.append(report)
                 files.append((view, found))
         with _translated(query, planning=True):
-            frame = self._draft(query, frames, values, exact_decimals)
+            settings = {_EXACT_DECIMALS: exact_decimals, _COLLECT_STATISTICS: collect_statistics}
+            frame = self._draft(query, frames, values, settings)
             if exact_decimals:
                 frame = _without_negative_scales(frame)
+            schema = self._final_schema(frame)
         sources = [binding for binding in tables.values() if isinstance(binding, Source)]
-        return PlannedQuery(query, frame, tuple(scans), sources, files, self)
+        return PlannedQuery(query, frame, schema, tuple(scans), sources, files, self)
 
-    def _scan(self, view: TableView, wanted: Wanted) -> tuple[DataFrame, ScanReport, tuple[DataFile, ...]]:
+    def _final_schema(self, frame: DataFrame) -> pa.Schema:
+        """The schema of what will come. The optimizer makes types agree, and finds where they cannot."""
+        optimized = self._context.create_dataframe_from_logical_plan(frame.optimized_logical_plan())
+        return optimized.schema().remove_metadata()
+
+    def _scan(self, view: TableView, wanted: Wanted) -> tuple[FileScan, ScanReport, tuple[DataFile, ...]]:
         began = time.perf_counter()
         plan = plan_files(
             view.name,
@@ -148,7 +163,7 @@ class Engine:
             staged=view.staged,
             reader=self._manifests,
         )
-        frame = scan_files(view, plan.files, self._scanner, self._footers, used=wanted.field_ids)
+        scan = scan_files(view, plan.files, self._scanner, self._footers, used=wanted.field_ids)
         report = ScanReport(
             table=view.name,
             snapshot_id=view.snapshot_id,
@@ -159,7 +174,7 @@ class Engine:
             bytes_read=sum(file.file_size_in_bytes for file in plan.files),
             planning_s=time.perf_counter() - began,
         )
-        return frame, report, plan.files
+        return scan, report, plan.files
 
     def _source_frame(self, source: Source) -> DataFrame:
         return source.to_frame(self._context, self._threads, self._lock)
@@ -169,10 +184,10 @@ class Engine:
         query: Query,
         frames: Mapping[TableKey, DataFrame | Table],
         values: dict[str, pa.Scalar],
-        exact_decimals: bool,
+        settings: Mapping[str, bool] | None = None,
     ) -> DataFrame:
         """Plan the text with these tables under their names."""
-        with self._lock, self._named(frames), self._reading_decimals(exact_decimals):
+        with self._lock, self._named(frames), self._set(settings or {}):
             return self._context.sql_with_options(query.text, _READ_ONLY, param_values=values or None)
 
     @contextmanager
@@ -199,16 +214,16 @@ class Engine:
                 catalog.deregister_schema(schema_name)
 
     @contextmanager
-    def _reading_decimals(self, exact: bool) -> Iterator[None]:
-        if not exact:
-            yield
-            return
-        setting = "SET datafusion.sql_parser.parse_float_as_decimal = {}"
-        self._context.sql(setting.format("true"))
+    def _set(self, settings: Mapping[str, bool]) -> Iterator[None]:
+        """Plan with other settings than usual; a frame keeps those it was planned with."""
+        changed = {name: value for name, value in settings.items() if value != _DEFAULTS[name]}
         try:
+            for name, value in changed.items():
+                self._context.sql(f"SET {name} = {str(value).lower()}")
             yield
         finally:
-            self._context.sql(setting.format("false"))
+            for name in changed:
+                self._context.sql(f"SET {name} = {str(_DEFAULTS[name]).lower()}")
 
 
 class PlannedQuery:
@@ -223,6 +238,7 @@ class PlannedQuery:
         self,
         query: Query,
         frame: DataFrame,
+        schema: pa.Schema,
         scans: tuple[ScanReport, ...],
         sources: Sequence[Source],
         files: Sequence[tuple[TableView, tuple[DataFile, ...]]],
@@ -234,8 +250,7 @@ class PlannedQuery:
         self._files = files
         self._engine = engine  # a frame needs its session alive
         self.scans = scans
-        with _translated(query, planning=True):
-            self.schema: pa.Schema = frame.schema().remove_metadata()
+        self.schema = schema
 
     @property
     def replayable(self) -> bool:
@@ -297,11 +312,12 @@ class PlannedQuery:
         try:
             with _translated(self._query, planning=False):
                 yield
-        except ExecutionError as exc:
+        except (ExecutionError, StorageError) as exc:
             for source in self._sources:
                 if source.error is not None:
                     error, source.error = source.error, None
                     raise error from exc
+            self._check_files()  # a file that is broken is named rather than what the engine says of it
             raise
 
 

@@ -10,6 +10,10 @@ files lack (section "Column Projection" of the specification); and which float c
 there because Parquet's statistics leave NaN out while DataFusion sorts it above everything: pruning by them, or
 answering ``max()`` from them, would be wrong. Such columns are read through ``nanvl(f, f)``, which changes no value
 and cannot be pruned. Files that are known to hold no NaN keep their pruning.
+
+That does not yet help against a column whose statistics say that all its values are one: DataFusion then puts that one
+in the place of each, NaN included. It does so only where it collects statistics while planning, so a query over such
+columns must be planned without (`FileScan.may_hold_nan`).
 """
 
 from __future__ import annotations
@@ -37,7 +41,7 @@ from icefusion.query.filelist import FileScanner, file_url
 from icefusion.query.footers import FileShape, FooterReader
 from icefusion.query.mapping import ColumnSource, map_columns
 
-__all__ = ["FILE_COLUMN", "POSITION_COLUMN", "TableView", "scan_files", "view_schema"]
+__all__ = ["FILE_COLUMN", "POSITION_COLUMN", "FileScan", "TableView", "scan_files", "view_schema"]
 
 FILE_COLUMN = "_file"
 POSITION_COLUMN = "_pos"
@@ -64,6 +68,19 @@ class TableView:
     snapshot_id: int | None
     schema: Schema
     staged: tuple[DataFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileScan:
+    """The rows of data files.
+
+    Attributes:
+        frame: The DataFrame over them.
+        may_hold_nan: Whether a query over it must be planned without collecting statistics.
+    """
+
+    frame: DataFrame
+    may_hold_nan: bool
 
 
 @dataclass(frozen=True)
@@ -97,7 +114,7 @@ def scan_files(
     *,
     used: frozenset[int] | None = None,
     with_row_identity: bool = False,
-) -> DataFrame:
+) -> FileScan:
     """A DataFrame over the rows of data files, in the shape of the view.
 
     Args:
@@ -114,13 +131,13 @@ def scan_files(
         StorageError: A file is missing or broken, or is not what its manifest says.
     """
     if not files:
-        return scanner.empty(view_schema(view.schema, with_row_identity=with_row_identity))
+        return FileScan(scanner.empty(view_schema(view.schema, with_row_identity=with_row_identity)), False)
     groups: dict[_Group, list[DataFile]] = {}
     mapper = _Mapper(view)
     for file, shape in zip(files, footers.shapes(files, view.io), strict=True):
         groups.setdefault(mapper.group_of(file, shape, used), []).append(file)
     frames = [_scan_group(group, members, mapper, scanner, with_row_identity) for group, members in groups.items()]
-    return reduce(DataFrame.union, frames)
+    return FileScan(reduce(DataFrame.union, frames), any(group.guarded for group in groups))
 
 
 class _Mapper:

@@ -68,6 +68,8 @@ def translate(exc: BaseException, query: Query, *, planning: bool) -> IcefusionE
         return StorageError(f"a file is missing in storage: {_clean(text)}", path=missing.group(1))
     if "Object Store error" in text:
         return StorageError(f"storage failed: {_clean(text)}")
+    if "Parquet error" in text:
+        return StorageError(f"a data file cannot be read: {_clean(text)}")
     if planning or "Error during planning" in text or "Schema error" in text:
         return _translate_planning(text, query)
     if "This feature is not implemented" in text:
