@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import chain
 from typing import Any
@@ -24,6 +24,9 @@ __all__ = [
     "arrow_table",
     "case_named",
     "cases_for",
+    "left_out",
+    "values_to_ask_for",
+    "values_to_write",
 ]
 
 INT_MIN, INT_MAX = -(2**31), 2**31 - 1
@@ -34,7 +37,7 @@ WIDEST = "9" * 28 + "." + "9" * 10
 NAN, INFINITY = float("nan"), float("inf")
 
 # One Unicode text of each kind of UTF-8 length, quotes, control characters, and a prefix of another.
-TEXTS = ("", "a", "aa", "naïve café", "日本語テキスト", "🦆🧊 melts", "quo'te \"d\" \\n", "tab\tnew\nline", "~" * 40)
+TEXTS = ("", "a", "aa", "naïve café", "日本語テキスト", "🦆🧊 melts", 'quo\'te "d" \\n', "tab\tnew\nline", "~" * 40)
 
 
 def _utc(*parts: int) -> dt.datetime:
@@ -77,13 +80,11 @@ class TransformCase:
         transform: Its name, as in the Iceberg specification.
         column: The column's name in `TYPES`.
         argument: The buckets or the width.
-        without: The engines that cannot have this, and why.
     """
 
     transform: str
     column: str
     argument: int | None = None
-    without: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def sql(self) -> str:
@@ -111,11 +112,41 @@ PRIMITIVES: tuple[TypeCase, ...] = (
     TypeCase(
         "c_double", "double", pa.float64(), (0.0, -0.0, 1.5, -1.5, NAN, INFINITY, -INFINITY, DOUBLE_TINY, -DOUBLE_MAX)
     ),
-    TypeCase("c_decimal_9", "decimal(9, 2)", pa.decimal128(9, 2), tuple(map(Decimal, "0 0.01 -0.01 9.99 -10.65 -9999999.99 9999999.99".split()))),
-    TypeCase("c_decimal_18", "decimal(18, 6)", pa.decimal128(18, 6), tuple(map(Decimal, "0 0.000001 -0.000001 1.5 -999999999999.999999".split()))),
-    TypeCase("c_decimal_38", "decimal(38, 10)", pa.decimal128(38, 10), (Decimal(0), Decimal("-0.0000000001"), Decimal(WIDEST), Decimal("-" + WIDEST))),
-    TypeCase("c_date", "date", pa.date32(), (dt.date(1970, 1, 1), dt.date(1969, 12, 31), dt.date(1968, 2, 29), dt.date(1582, 10, 10), dt.date(1, 1, 1), dt.date(2026, 7, 4), dt.date(9999, 12, 31))),
-    TypeCase("c_time", "time", pa.time64("us"), (dt.time(0), dt.time(12, 34, 56), dt.time(23, 59, 59, 999999)), NO_TIME),
+    TypeCase(
+        "c_decimal_9",
+        "decimal(9, 2)",
+        pa.decimal128(9, 2),
+        tuple(map(Decimal, "0.00 0.01 -0.01 9.99 -10.65 -9999999.99 9999999.99".split())),
+    ),
+    TypeCase(
+        "c_decimal_18",
+        "decimal(18, 6)",
+        pa.decimal128(18, 6),
+        tuple(map(Decimal, "0.000000 0.000001 -0.000001 1.500000 -999999999999.999999".split())),
+    ),
+    TypeCase(
+        "c_decimal_38",
+        "decimal(38, 10)",
+        pa.decimal128(38, 10),
+        (Decimal("0.0000000000"), Decimal("-0.0000000001"), Decimal(WIDEST), Decimal("-" + WIDEST)),
+    ),
+    TypeCase(
+        "c_date",
+        "date",
+        pa.date32(),
+        (
+            dt.date(1970, 1, 1),
+            dt.date(1969, 12, 31),
+            dt.date(1968, 2, 29),
+            dt.date(1582, 10, 10),
+            dt.date(1, 1, 1),
+            dt.date(2026, 7, 4),
+            dt.date(9999, 12, 31),
+        ),
+    ),
+    TypeCase(
+        "c_time", "time", pa.time64("us"), (dt.time(0), dt.time(12, 34, 56), dt.time(23, 59, 59, 999999)), NO_TIME
+    ),
     TypeCase(
         "c_timestamp",
         "timestamp",
@@ -147,22 +178,50 @@ PRIMITIVES: tuple[TypeCase, ...] = (
     TypeCase("c_string", "string", pa.string(), TEXTS),
     TypeCase("c_binary", "binary", pa.binary(), (b"", b"\x00", b"\x00\xff\x80", b"plain", b"\xff" * 40)),
     TypeCase("c_fixed", "fixed(3)", pa.binary(3), (b"\x00\x00\x00", b"abc", b"\xff\xff\xff"), NO_FIXED_DDL),
-    TypeCase("c_uuid", "uuid", pa.uuid(), (UUID(int=0), UUID("f79c3e09-677c-4bbd-a479-3f349cb785e7"), UUID(int=2**128 - 1)), NO_UUID_DDL),
+    TypeCase(
+        "c_uuid",
+        "uuid",
+        pa.uuid(),
+        (UUID(int=0), UUID("f79c3e09-677c-4bbd-a479-3f349cb785e7"), UUID(int=2**128 - 1)),
+        NO_UUID_DDL,
+    ),
 )
 
 POINT = pa.struct([("x", pa.float64()), ("label", pa.string())])
-DEEP = pa.struct([("scores", pa.map_(pa.string(), pa.list_(pa.decimal128(9, 2)))), ("at", pa.timestamp("us", tz="UTC"))])
+DEEP = pa.struct(
+    [("scores", pa.map_(pa.string(), pa.list_(pa.decimal128(9, 2)))), ("at", pa.timestamp("us", tz="UTC"))]
+)
 EMPTY_FOR_NULL = {
     "pyiceberg": "PyIceberg 0.12 reads a NULL list or map of structs as an empty one",
     "pyiceberg-writer": "PyIceberg 0.12 writes a NULL list or map of structs as an empty one",
 }
 
 NESTED: tuple[TypeCase, ...] = (
-    TypeCase("n_ints", "list<int>", pa.list_(pa.int32()), ([], [1], [INT_MIN, None, INT_MAX], [None]), spark="array<int>"),
+    TypeCase(
+        "n_ints", "list<int>", pa.list_(pa.int32()), ([], [1], [INT_MIN, None, INT_MAX], [None]), spark="array<int>"
+    ),
     TypeCase("n_texts", "list<string>", pa.list_(pa.string()), ([], list(TEXTS), [None, ""]), spark="array<string>"),
-    TypeCase("n_doubles", "list<double>", pa.list_(pa.float64()), ([NAN, -0.0, INFINITY], [-INFINITY, None]), spark="array<double>"),
-    TypeCase("n_dates", "list<date>", pa.list_(pa.date32()), ([dt.date(1, 1, 1), None, dt.date(9999, 12, 31)],), spark="array<date>"),
-    TypeCase("n_lists", "list<list<bigint>>", pa.list_(pa.list_(pa.int64())), ([], [[]], [None, [LONG_MIN, None], []]), spark="array<array<bigint>>"),
+    TypeCase(
+        "n_doubles",
+        "list<double>",
+        pa.list_(pa.float64()),
+        ([NAN, -0.0, INFINITY], [-INFINITY, None]),
+        spark="array<double>",
+    ),
+    TypeCase(
+        "n_dates",
+        "list<date>",
+        pa.list_(pa.date32()),
+        ([dt.date(1, 1, 1), None, dt.date(9999, 12, 31)],),
+        spark="array<date>",
+    ),
+    TypeCase(
+        "n_lists",
+        "list<list<bigint>>",
+        pa.list_(pa.list_(pa.int64())),
+        ([], [[]], [None, [LONG_MIN, None], []]),
+        spark="array<array<bigint>>",
+    ),
     TypeCase(
         "n_point",
         "struct<x: double, label: string>",
@@ -210,8 +269,149 @@ TRANSFORMS: tuple[TransformCase, ...] = (
     *(TransformCase("truncate", name, 2 if name in ("c_string", "c_binary") else 10) for name in _TRUNCATED),
     *(TransformCase(name, column) for name in ("year", "month", "day") for column in _DATED),
     *(TransformCase("hour", column) for column in _DATED[1:]),
-    *(TransformCase("void", case.name) for case in PRIMITIVES),
+    *(TransformCase("void", name) for name in ("c_bigint", "c_double", "c_date", "c_string")),
 )
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What an engine cannot do with a partitioned table.
+
+    Attributes:
+        engine: Its name, ``-writer`` after it where writing fails.
+        transforms: With these transforms; none for all.
+        columns: On these columns.
+        reason: Why.
+        values: With these values only, which are not asked for; none for the whole column.
+    """
+
+    engine: str
+    transforms: tuple[str, ...]
+    columns: tuple[str, ...]
+    reason: str
+    values: tuple[Any, ...] = ()
+
+
+_BEFORE_1970 = tuple(
+    when
+    for parts in ((1969, 12, 31, 23, 59, 59, 999999), (1968, 2, 29, 0, 0, 0, 1))
+    for when in (dt.datetime(*parts), _utc(*parts))
+)
+
+LEFT_OUT: tuple[LeftOut, ...] = (
+    LeftOut(
+        "pyiceberg",
+        ("identity",),
+        ("c_uuid",),
+        "PyIceberg 0.12 holds bytes against a uuid partition value, and finds none equal",
+    ),
+    LeftOut(
+        "pyiceberg",
+        (),
+        ("c_float",),
+        "PyIceberg 0.12 takes an infinity for a number beyond every float",
+        (INFINITY, -INFINITY),
+    ),
+    LeftOut(
+        "pyiceberg",
+        ("identity",),
+        ("c_double",),
+        "PyIceberg 0.12 reads a partition value that is a double as a float",
+        (DOUBLE_TINY, -DOUBLE_MAX),
+    ),
+    LeftOut(
+        "duckdb",
+        (),
+        ("c_float", "c_double"),
+        "DuckDB 1.5.5 takes NaN for the greatest number and prunes by upper bounds, which leave NaN out",
+        (NAN,),
+    ),
+    LeftOut(
+        "duckdb",
+        ("month", "day"),
+        ("c_timestamp", "c_timestamptz"),
+        "DuckDB 1.5.5 rounds instants before 1970 up, and prunes by that",
+        _BEFORE_1970,
+    ),
+    LeftOut(
+        "duckdb", ("bucket",), ("c_uuid",), "DuckDB 1.5.5 puts a uuid into another bucket than Java and PyIceberg do"
+    ),
+    LeftOut(
+        "duckdb",
+        ("truncate",),
+        ("c_decimal_9", "c_decimal_18", "c_decimal_38"),
+        "DuckDB 1.5.5 has an internal error on truncated decimals below zero, after which the connection is of no use",
+    ),
+    LeftOut(
+        "spark",
+        ("identity",),
+        ("c_uuid",),
+        "Iceberg 1.10 orders uuids as pairs of signed numbers, and so misreads bounds that begin with a high bit",
+        (UUID("f79c3e09-677c-4bbd-a479-3f349cb785e7"),),
+    ),
+    LeftOut(
+        "spark",
+        ("identity",),
+        ("c_fixed",),
+        "Iceberg 1.10 cannot read manifests in which PyIceberg's Avro writer put a fixed partition value",
+    ),
+    LeftOut("spark-writer", ("void",), (), "Spark's SQL cannot say void"),
+    LeftOut(
+        "pyiceberg-writer",
+        ("identity",),
+        ("c_float", "c_double"),
+        "PyIceberg 0.12 fails with ZeroDivisionError on a partition value that is NaN",
+    ),
+    LeftOut(
+        "pyiceberg-writer", ("identity", "bucket"), ("c_time",), "PyIceberg 0.12 cannot make a path of a time of day"
+    ),
+    LeftOut("pyiceberg-writer", ("identity", "bucket"), ("c_uuid",), "PyIceberg 0.12 cannot group rows by a uuid"),
+    LeftOut("pyiceberg-writer", ("truncate",), ("c_decimal_38",), "PyIceberg 0.12 fails on the widest decimals"),
+)
+
+
+def left_out(case: TransformCase, engine: str) -> str | None:
+    """Why an engine cannot have this column partitioned this way; None when it can."""
+    column_reason = case_named(case.column).without.get(engine)
+    return column_reason or next((out.reason for out in LEFT_OUT if not out.values and _names(out, case, engine)), None)
+
+
+def values_to_ask_for(case: TransformCase, engine: str) -> list[Any]:
+    """NULL and each value that an engine can be asked for.
+
+    Zeros of floats are never: engines differ on whether 0.0 = -0.0.
+    """
+    unasked = [value for out in LEFT_OUT if _names(out, case, engine) for value in out.values]
+    values = values_to_write(case).values
+    return [
+        None,
+        *(v for v in values if not (isinstance(v, float) and v == 0) and not any(_same(v, u) for u in unasked)),
+    ]
+
+
+def values_to_write(case: TransformCase) -> TypeCase:
+    """The column with the values that its transform can take.
+
+    The truncated value must be one of the same type (where it is not, Java wraps it around and icefusion refuses it).
+    """
+    column = case_named(case.column)
+    if case.transform != "truncate" or case.column in ("c_string", "c_binary"):
+        return column
+    lowest = min(column.values)
+    return replace(column, values=tuple(value for value in column.values if value != lowest))
+
+
+def _same(value: Any, other: Any) -> bool:
+    aware = [v.tzinfo is not None for v in (value, other) if isinstance(v, dt.datetime)]
+    return value is other or (len(set(aware)) < 2 and value == other)
+
+
+def _names(out: LeftOut, case: TransformCase, engine: str) -> bool:
+    return (
+        out.engine == engine
+        and (not out.transforms or case.transform in out.transforms)
+        and (not out.columns or case.column in out.columns)
+    )
 
 
 def case_named(name: str) -> TypeCase:

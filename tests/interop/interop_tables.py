@@ -52,9 +52,7 @@ class SparkWriter:
         self.spark.define_view(name, str(path))
         return name
 
-    def create(
-        self, table: str, cases: Iterable[TypeCase], transforms: Sequence[str] = (), **properties: str
-    ) -> None:
+    def create(self, table: str, cases: Iterable[TypeCase], transforms: Sequence[str] = (), **properties: str) -> None:
         """An empty table in Spark's catalog, with an ``id`` and a column for each case."""
         columns = ", ".join(["id bigint", *(f"{case.name} {case.spark_sql}" for case in cases)])
         partitioning = f"PARTITIONED BY ({', '.join(transforms)})" if transforms else ""
