@@ -85,11 +85,11 @@ def _show(runs: dict[str, list[dict[str, float]]], baseline: str) -> None:
 
     facts = sorted({key for found in runs.values() for run in found for key in run} - {"seconds", "cpu_s", "peak"})
     print(f"{'case':34}{'s':>8}{'ratio':>8}{'cpu s':>8}{'ratio':>8}{'peak MB':>9}" + _cells(facts))
-    for name in runs:
+    for name, found in runs.items():
         seconds, cpu_s = median(name, "seconds"), median(name, "cpu_s")
         line = f"{name:34}{seconds:8.2f}{seconds / median(baseline, 'seconds'):8.3f}"
         line += f"{cpu_s:8.2f}{cpu_s / median(baseline, 'cpu_s'):8.3f}{median(name, 'peak') / 1e6:9.0f}"
-        print(line + _cells([f"{statistics.median([r.get(key, 0) for r in runs[name]]):.0f}" for key in facts]))
+        print(line + _cells([f"{statistics.median([r.get(key, 0) for r in found]):.0f}" for key in facts]))
 
 
 def _cells(texts: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table.sorting import NullOrder, SortDirection, SortField, SortOrder
+from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, NullOrder, SortDirection, SortField, SortOrder
 from pyiceberg.transforms import (
     BucketTransform,
     DayTransform,
@@ -43,7 +43,7 @@ from pyiceberg.types import (
     TimestampType,
 )
 from pyiceberg.utils.datetime import date_to_days, datetime_to_micros
-from writing import EVENTS, event_rows, read, same_rows, stored_files, target, write
+from writing import EVENTS, EVERY_TYPE, event_rows, every_type_rows, read, same_rows, stored_files, target, write
 
 from icefusion.bridge.schema import iceberg_to_arrow
 
@@ -204,6 +204,21 @@ def test_thousands_of_partitions_fit_in_little_memory(tmp_path: Path) -> None:
     result = write(rows, target(tmp_path, EVENTS, spec=spec), memory_limit_bytes=150_000)
     assert len(result.files) == result.report.partitions == 1_500
     assert sum(file.record_count for file in result.files) == 6_000
+
+
+@pytest.mark.parametrize("limit", [None, 400_000], ids=["in memory", "spilled"])
+def test_values_of_every_type_survive_moving_spilling_and_sorting(tmp_path: Path, limit: int | None) -> None:
+    rows = pa.concat_tables([every_type_rows()] * 1_500)
+    rows = rows.set_column(2, rows.schema.field("l"), pa.array(range(rows.num_rows)))
+    order = SortOrder(
+        *[SortField(i, IdentityTransform(), SortDirection.DESC, NullOrder.NULLS_FIRST) for i in (14, 8, 1, 15)],
+        order_id=1,
+    )
+    for each in (UNSORTED_SORT_ORDER, order):
+        to = target(tmp_path / str(each.order_id), EVERY_TYPE, spec=by(3, BucketTransform(7)), order=each)
+        result = write(rows, to, memory_limit_bytes=limit)
+        assert (result.report.spilled_bytes > 0) == (limit is not None)
+        assert same_rows(read(result.files), rows)
 
 
 def test_columns_in_structs_partition_and_sort(tmp_path: Path) -> None:

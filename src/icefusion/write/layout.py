@@ -22,6 +22,7 @@ __all__ = ["SMALL_REST_BYTES", "Appender", "Layout", "Task", "share"]
 
 Task = Callable[[], None]
 
+DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
 SMALL_REST_BYTES = 8 * 1024 * 1024
 """Less than this is not worth a file a thread."""
 
@@ -67,7 +68,8 @@ class Appender:
     def __init__(self, files: TableFiles, threads: int, memory_limit_bytes: int | None) -> None:
         options = files.options
         self.pile_size = PileSize(
-            options.row_group_limit, share(options.row_group_size_bytes, memory_limit_bytes, threads + 2)
+            options.row_group_limit,
+            share(options.row_group_size_bytes, memory_limit_bytes or DEFAULT_LIMIT_BYTES, threads + 2),
         )
         self.data_files: list[DataFile] = []
         self.partitions = 0

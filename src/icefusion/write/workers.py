@@ -6,6 +6,10 @@ pile full takes it and works it off, while the others go on pulling. At most `th
 and with all of them busy nobody gets past a full pile, so there is no queue, and memory is bounded by the sizes of
 `threads` + 1 piles and a batch a stream.
 
+Towards the end no thread should wait for another that works on a last large pile. So a thread whose stream has ended
+goes on with the streams of the others, and piles get smaller once a stream has ended that brought about as many rows
+as any.
+
 The first error stops all: threads look at `Stop` before each batch and each task. The thread that waits for them does
 nothing else, and wakes often enough to see a keyboard interrupt.
 """
