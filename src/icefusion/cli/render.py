@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -64,7 +65,7 @@ class Rows:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         """The batches, streamed."""
-        for batch in self.result.to_arrow_reader():
+        for batch in _interruptible(iter(self.result.to_arrow_reader())):
             room = batch.num_rows if self.limit is None else self.limit - self.count
             self.truncated = batch.num_rows > room
             kept = batch.slice(0, min(room, batch.num_rows))
@@ -73,6 +74,16 @@ class Rows:
                 yield kept
             if self.truncated:
                 return
+
+
+def _interruptible(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The same batches, each waited for in Python: native code that computes one does not hear Ctrl-C."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        while (batch := pool.submit(next, batches, None).result()) is not None:
+            yield batch
+    finally:
+        pool.shutdown(wait=False)
 
 
 def write_result(result: Result, form: str, max_rows: int | None, out: Console, notes: Console) -> None:
