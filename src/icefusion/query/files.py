@@ -29,6 +29,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import NestedField
 
 from icefusion.errors import StorageError, UnsupportedStatementError
@@ -38,6 +39,7 @@ __all__ = ["FilePlan", "ManifestReader", "plan_files", "schema_with_dropped_colu
 Test = Callable[[DataFile], bool]
 
 MAX_CACHED_FILES = 50_000
+MAX_CACHED_LISTS = 64
 PLANNING_THREADS = 8
 
 
@@ -52,7 +54,7 @@ class FilePlan:
 
 
 class ManifestReader:
-    """Reads the live files of manifests, and remembers those it read last: manifests never change.
+    """Reads manifest lists and the live files of manifests, and remembers those it read last: they never change.
 
     Args:
         max_files: How many files to remember, over all manifests.
@@ -62,7 +64,29 @@ class ManifestReader:
         self._max_files = max_files
         self._files: OrderedDict[str, tuple[DataFile, ...]] = OrderedDict()
         self._count = 0
+        self._lists: OrderedDict[str, list[ManifestFile]] = OrderedDict()
         self._lock = threading.Lock()
+
+    def read_list(self, snapshot: Snapshot, io: FileIO) -> list[ManifestFile]:
+        """The manifests of a snapshot.
+
+        Raises:
+            StorageError: The manifest list is missing or unreadable.
+        """
+        key = snapshot.manifest_list
+        with self._lock:
+            if key in self._lists:
+                self._lists.move_to_end(key)
+                return self._lists[key]
+        try:
+            manifests = list(snapshot.manifests(io))
+        except Exception as exc:
+            raise _unreadable("manifest list", key, exc) from exc
+        with self._lock:
+            self._lists[key] = manifests
+            while len(self._lists) > MAX_CACHED_LISTS:
+                self._lists.popitem(last=False)
+        return manifests
 
     def read(self, manifest: ManifestFile, io: FileIO) -> tuple[DataFile, ...]:
         """The files of a manifest that are not marked as deleted.
@@ -117,7 +141,7 @@ def plan_files(
     """
     reader = reader or ManifestReader()
     tests = _Tests(metadata, schema, AlwaysTrue() if row_filter is None else row_filter)
-    manifests = _manifests(metadata, snapshot_id, io)
+    manifests = _manifests(metadata, snapshot_id, io, reader)
     wanted = [manifest for manifest in manifests if tests.manifest_may_match(manifest)]
     files: list[DataFile] = []
     total = 0
@@ -210,16 +234,15 @@ def _bindable(row_filter: BooleanExpression, schema: Schema) -> BooleanExpressio
     return row_filter
 
 
-def _manifests(metadata: TableMetadata, snapshot_id: int | None, io: FileIO) -> list[ManifestFile]:
+def _manifests(
+    metadata: TableMetadata, snapshot_id: int | None, io: FileIO, reader: ManifestReader
+) -> list[ManifestFile]:
     if snapshot_id is None:
         return []
     snapshot = metadata.snapshot_by_id(snapshot_id)
     if snapshot is None:
         raise StorageError(f"snapshot {snapshot_id} is not in the table's metadata", hint="it may have been expired")
-    try:
-        return list(snapshot.manifests(io))
-    except Exception as exc:
-        raise _unreadable("manifest list", snapshot.manifest_list, exc) from exc
+    return reader.read_list(snapshot, io)
 
 
 def _unreadable(kind: str, path: str, exc: Exception) -> StorageError:
