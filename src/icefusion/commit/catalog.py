@@ -35,6 +35,7 @@ from pyiceberg.utils.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from icefusion.commit.rest import PooledRestCatalog
 from icefusion.config import PoolConfig
 from icefusion.errors import (
     CatalogError,
@@ -155,6 +156,10 @@ def open_catalog(name: str | None, properties: Mapping[str, str], *, pool: PoolC
                 merged.get("type") == "sql" or ("type" not in merged and _is_sql(uri))
             ):
                 return CatalogClient(_PooledSqlCatalog(name, pool, {key: str(merged[key]) for key in merged}))
+            if "py-catalog-impl" not in merged and (
+                merged.get("type") == "rest" or ("type" not in merged and _is_http(uri))
+            ):
+                return CatalogClient(PooledRestCatalog(name, pool, merged))
             return CatalogClient(load_catalog(name, **properties))
         except (ValueError, KeyError) as exc:
             raise ConfigurationError(
@@ -481,6 +486,10 @@ def row_filter(catalog_name: str, identifier: tuple[str, ...]) -> tuple[Any, ...
         columns.table_namespace == ".".join(identifier[:-1]),
         columns.table_name == identifier[-1],
     )
+
+
+def _is_http(uri: object) -> bool:
+    return isinstance(uri, str) and uri.startswith(("http://", "https://"))
 
 
 def _is_sql(uri: object) -> bool:

@@ -188,6 +188,7 @@ class Committer:
                     return
                 if not attempts.wait():
                     break
+            self._look([request for request in group if request.outcome is None], attempts, asked_before=True)
             self._settle_unknown(group, attempts)
         except BaseException:
             for request in group:
@@ -204,7 +205,7 @@ class Committer:
         """One round: look, validate, build, swap. Requests that come to an end get their outcome."""
         lock = hold_rows(self._client, _identifiers(group)) if attempts.number > 1 else None
         try:
-            heads = self._look(group, attempts, lock)
+            heads = self._look(group, attempts, lock, asked_before=attempts.number > 1)
             if heads is None:
                 return
             folds = {key: TableFold(base, self._clock) for key, base in _bases(group, heads).items()}
@@ -224,7 +225,7 @@ class Committer:
         self._judge(members, keys, result, attempts)
         if isinstance(result, Unknown):
             # Before anything else is said: is it there?
-            self._look(members, attempts)
+            self._look(members, attempts, asked_before=True)
 
     def _judge(
         self,
@@ -251,7 +252,12 @@ class Committer:
                     request.unknown = error
 
     def _look(
-        self, group: Sequence[CommitRequest], attempts: Attempts, lock: HeldRows | None = None
+        self,
+        group: Sequence[CommitRequest],
+        attempts: Attempts,
+        lock: HeldRows | None = None,
+        *,
+        asked_before: bool,
     ) -> dict[tuple[str, ...], TableHandle | None] | None:
         """The newest states, after ending the requests that they show to have landed; None when they cannot be had."""
         heads: dict[tuple[str, ...], TableHandle | None] = {}
@@ -271,7 +277,9 @@ class Committer:
             if request.outcome is not None:
                 continue
             changed = [stage for stage in request.stages if stage.files or isinstance(stage.change, CreateChange)]
-            if request.may_have_landed and all(stage.landed_in(heads[_key(stage.change)]) for stage in changed):
+            # A server's own retries can answer "conflict" to a request that its first try landed.
+            suspect = request.may_have_landed or asked_before
+            if suspect and changed and all(stage.landed_in(heads[_key(stage.change)]) for stage in changed):
                 self._committed(request, found, attempts)
                 continue
             for change in request.changes:

@@ -6,7 +6,8 @@ to do.
 
 SQL catalogs are moved by our own conditional UPDATEs in one SQL transaction, however many tables take part; an error
 before that transaction's COMMIT means that nothing landed, an error from the COMMIT itself means that nobody knows. All
-other catalogs are moved one table at a time through `catalog.commit_table`.
+other catalogs are moved one table at a time through `catalog.commit_table`, except that REST servers which say that
+they can are asked to move several in one request.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
 from pyiceberg.exceptions import (
     AuthorizationExpiredError,
@@ -24,6 +26,7 @@ from pyiceberg.exceptions import (
     ForbiddenError,
     NoSuchNamespaceError,
     NoSuchTableError,
+    RESTError,
     TableAlreadyExistsError,
     UnauthorizedError,
 )
@@ -35,7 +38,8 @@ from icefusion.clock import Clock
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, row_filter, translate
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.metadata import apply_updates, dropped_metadata_files, next_metadata_location, write_metadata_file
-from icefusion.errors import IcefusionError
+from icefusion.commit.rest import commit_tables, offers_transactions
+from icefusion.errors import CatalogError, IcefusionError
 
 __all__ = [
     "HeldRows",
@@ -153,7 +157,8 @@ def hold_rows(client: CatalogClient, identifiers: Sequence[tuple[str, ...]]) -> 
 
 def can_swap_many(client: CatalogClient) -> bool:
     """Whether several tables can be moved all or none."""
-    return isinstance(client.catalog, SqlCatalog)
+    catalog = client.catalog
+    return isinstance(catalog, SqlCatalog) or (isinstance(catalog, RestCatalog) and offers_transactions(catalog))
 
 
 def swap(client: CatalogClient, moves: Sequence[Move], clock: Clock, held: HeldRows | None = None) -> SwapOutcome:
@@ -167,9 +172,11 @@ def swap(client: CatalogClient, moves: Sequence[Move], clock: Clock, held: HeldR
     """
     if isinstance(client.catalog, SqlCatalog):
         return _SqlSwap(client, client.catalog, clock, held).run(moves)
-    if len(moves) != 1:
+    if len(moves) == 1:
+        return _swap_one(client, moves[0])
+    if not isinstance(client.catalog, RestCatalog):
         raise ValueError("this catalog moves one table at a time")
-    return _swap_one(client, moves[0])
+    return _swap_by_rest(client, client.catalog, moves)
 
 
 class _SqlSwap:
@@ -294,3 +301,30 @@ def _swap_one(client: CatalogClient, move: Move) -> SwapOutcome:
     state = handle.with_state(response.metadata, response.metadata_location)
     client.remember(state)
     return Swapped((state,))
+
+
+def _swap_by_rest(client: CatalogClient, catalog: RestCatalog, moves: Sequence[Move]) -> SwapOutcome:
+    tables = [move.base.handle if isinstance(move.base, StagedTable) else move.base for move in moves]
+    what = f"tables {', '.join(table.name for table in tables)}"
+    changes = [
+        (table.table, (AssertCreate(),), (*move.base.updates, *move.updates))
+        if isinstance(move.base, StagedTable)
+        else (table.table, move.requirements, move.updates)
+        for table, move in zip(tables, moves, strict=True)
+    ]
+    try:
+        response = commit_tables(catalog, changes)
+    except Exception as exc:  # whatever is not known to mean "nothing landed" may have landed
+        return Unknown(exc)
+    if response.status_code == 409:
+        return Lost(f"{what}: one of them was changed by another commit")
+    if response.status_code in (400, 401, 403, 404, 405, 406, 415, 419):
+        text = response.text[:200]
+        return Refused(CatalogError(f"{what}: the catalog refused the commit ({response.status_code}): {text}"))
+    if not response.ok:
+        return Unknown(RESTError(f"the catalog answered {response.status_code}"))
+    try:
+        return Swapped(tuple(client.load(table.identifier) for table in tables))
+    except IcefusionError as exc:
+        # It landed; only the new states could not be had.
+        return Unknown(exc)

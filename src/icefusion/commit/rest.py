@@ -1,0 +1,124 @@
+"""REST catalogs: PyIceberg's client over connections of our own, and the commit of several tables in one request.
+
+PyIceberg's requests have no time-out and a pool nobody can size. Here every request goes through one adapter: it waits
+for a connection and for an answer no longer than it was told to, never opens more connections than allowed, and puts an
+``Idempotency-Key`` on commits where the server said that it honours them. With such a key a request whose reply was
+lost can be sent again as it is; without one, the committer looks whether it landed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.table import CommitTableRequest, Table, TableIdentifier
+from pyiceberg.table.update import TableRequirement, TableUpdate
+from requests.adapters import HTTPAdapter
+
+from icefusion.config import PoolConfig
+from icefusion.errors import ConfigurationError
+
+__all__ = ["PooledRestCatalog", "commit_tables", "offers_transactions"]
+
+READ_TIMEOUT_PROPERTY = "icefusion.http-read-timeout-ms"
+_READ_TIMEOUT_MS = 60_000
+_RESENDS = 2
+_COMMIT_PATH = re.compile(r"/v1/(?:[^?]*/)?(?:namespaces/[^/]+/tables/[^/]+|transactions/commit)$")
+_TRANSACTION_PATH = re.compile(r"^/v1/(?:\{prefix\}/)?transactions/commit$")
+
+
+class PooledRestCatalog(RestCatalog):
+    """PyIceberg's REST catalog over connections that follow `PoolConfig`."""
+
+    def __init__(self, name: str, pool: PoolConfig, properties: dict[str, Any]) -> None:
+        self.adapter = _Adapter(pool, _read_timeout_ms(properties))
+        super().__init__(name, **properties)
+
+    def _create_session(self) -> requests.Session:
+        session = super()._create_session()
+        if "https://" in session.adapters and type(session.adapters["https://"]) is HTTPAdapter:
+            # A signing adapter for one service's address keeps its own, longer prefix.
+            session.mount("https://", self.adapter)
+            session.mount("http://", self.adapter)
+        return session
+
+
+class _Adapter(HTTPAdapter):
+    """Time-outs on every request, a bounded pool, and idempotency keys on commits."""
+
+    def __init__(self, pool: PoolConfig, read_timeout_ms: int) -> None:
+        self.timeout_s = (pool.connect_timeout_ms / 1000, read_timeout_ms / 1000)
+        self.max_connections = pool.max_connections
+        self.honours_keys = False
+        super().__init__(pool_connections=4, pool_maxsize=pool.max_connections, pool_block=True, max_retries=0)
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
+        """Send a request; a commit that carries a key and got no answer is sent again as it is."""
+        if kwargs.get("timeout") is None:
+            kwargs["timeout"] = self.timeout_s
+        path = urlsplit(request.url or "").path
+        keyed = self.honours_keys and request.method == "POST" and _COMMIT_PATH.search(path) is not None
+        if keyed:
+            request.headers["Idempotency-Key"] = str(uuid.uuid4())
+        for _ in range(_RESENDS if keyed else 0):
+            try:
+                return super().send(request, *args, **kwargs)
+            except (requests.ConnectionError, requests.Timeout):
+                continue
+        response = super().send(request, *args, **kwargs)
+        if path.endswith("/v1/config") and response.ok:
+            self.honours_keys = _advertises_keys(response)
+        return response
+
+
+def offers_transactions(catalog: RestCatalog) -> bool:
+    """Whether the server says that it commits several tables in one request."""
+    return any(
+        endpoint.http_method.value == "POST" and _TRANSACTION_PATH.match(endpoint.path)
+        for endpoint in catalog._supported_endpoints
+    )
+
+
+def commit_tables(
+    catalog: RestCatalog,
+    changes: Sequence[tuple[Table, tuple[TableRequirement, ...], tuple[TableUpdate, ...]]],
+) -> requests.Response:
+    """Commit changes to several tables, all or none; the answer has no body when it is good."""
+    payload = {
+        "table-changes": [
+            json.loads(
+                CommitTableRequest(
+                    identifier=TableIdentifier(namespace=table.name()[:-1], name=table.name()[-1]),
+                    requirements=requirements,
+                    updates=updates,
+                ).model_dump_json()
+            )
+            for table, requirements, updates in changes
+        ]
+    }
+    return catalog._session.post(catalog.url("transactions/commit"), json=payload)
+
+
+def _advertises_keys(response: requests.Response) -> bool:
+    try:
+        config = response.json()
+    except ValueError:
+        return False
+    return isinstance(config, dict) and config.get("idempotency-key-lifetime") is not None
+
+
+def _read_timeout_ms(properties: dict[str, Any]) -> int:
+    text = properties.get(READ_TIMEOUT_PROPERTY, _READ_TIMEOUT_MS)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise ConfigurationError(f"{READ_TIMEOUT_PROPERTY}: expected milliseconds, found {text!r}")
+    return value

@@ -1,0 +1,246 @@
+"""A small Iceberg REST catalog on loopback, over a SQL catalog, that can be told to misbehave.
+
+It follows the REST specification as far as PyIceberg's client asks for it, and adds what no server at hand offers: a
+commit of several tables that is all or nothing, idempotency keys, and faults before and after a commit lands.
+"""
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from pyiceberg.catalog.rest import Endpoint
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException, NoSuchNamespaceError, NoSuchTableError, TableAlreadyExistsError
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
+from pyiceberg.table import CommitTableRequest
+from pyiceberg.table.sorting import SortOrder
+from pyiceberg.table.update import AssertCreate
+
+from icefusion.clock import SystemClock
+from icefusion.commit.catalog import CatalogClient
+from icefusion.commit.swap import Move, Swapped, swap
+
+ENDPOINTS = [
+    "GET /v1/{prefix}/namespaces",
+    "POST /v1/{prefix}/namespaces",
+    "GET /v1/{prefix}/namespaces/{namespace}",
+    "DELETE /v1/{prefix}/namespaces/{namespace}",
+    "GET /v1/{prefix}/namespaces/{namespace}/tables",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables",
+    "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+    "DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+]
+TRANSACTIONS = "POST /v1/{prefix}/transactions/commit"
+
+
+class RestServer:
+    """Runs until `close`.
+
+    Attributes:
+        faults: For each coming commit: None, a status to answer with before anything lands, or ``("after", status)`` to
+            answer with once it has landed; the status 0 cuts the connection.
+        commits: Commit requests that arrived.
+        keys: Their idempotency keys.
+        delay: Called while a commit is worked on; a place for tests to wait.
+    """
+
+    def __init__(self, folder: Path, *, transactions: bool = True, idempotency: bool = False) -> None:
+        self.sql = SqlCatalog("server", uri=f"sqlite:///{folder / 'server.db'}", warehouse=folder.as_uri())
+        self.client = CatalogClient(self.sql)
+        self.transactions = transactions
+        self.idempotency = idempotency
+        self.faults: list[int | tuple[str, int] | None] = []
+        self.commits = 0
+        self.keys: list[str | None] = []
+        self.delay: Callable[[], None] | None = None
+        self._answered: dict[str, tuple[int, dict | None]] = {}
+        self._lock = threading.Lock()
+        owner = self
+
+        class Handler(_Handler):
+            server_state = owner
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}"
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+        self._thread.join()
+        self.sql.close()
+
+    # What the handler asks for
+
+    def config(self) -> dict:
+        endpoints = [*ENDPOINTS, TRANSACTIONS] if self.transactions else ENDPOINTS
+        assert all(Endpoint.from_string(endpoint) for endpoint in endpoints)
+        found: dict = {"defaults": {}, "overrides": {}, "endpoints": endpoints}
+        if self.idempotency:
+            found["idempotency-key-lifetime"] = "PT30M"
+        return found
+
+    def commit(self, requests: list[dict], key: str | None) -> tuple[int, dict | None]:
+        with self._lock:
+            self.commits += 1
+            self.keys.append(key)
+            fault = self.faults.pop(0) if self.faults else None
+            if self.delay is not None:
+                self.delay()
+            if isinstance(fault, int):
+                return fault, _error("Fault", "before it landed", fault)
+            if self.idempotency and key in self._answered:
+                return self._answered[key]
+            answer = self._land([CommitTableRequest.model_validate(request) for request in requests])
+            if self.idempotency and key is not None:
+                self._answered[key] = answer
+            if fault is not None:
+                return fault[1], _error("Fault", "after it landed", fault[1])
+            return answer
+
+    def _land(self, requests: list[CommitTableRequest]) -> tuple[int, dict | None]:
+        try:
+            if len(requests) == 1:
+                return self._land_one(requests[0])
+            moves = []
+            for request in requests:
+                identifier = (*request.identifier.namespace.root, request.identifier.name)
+                moves.append(Move(self.client.load(identifier), request.updates, request.requirements))
+            landed = isinstance(swap(self.client, moves, SystemClock()), Swapped)
+        except CommitFailedException as exc:
+            return 409, _error("CommitFailedException", str(exc), 409)
+        return (204, None) if landed else (409, _error("CommitFailedException", "lost", 409))
+
+    def _land_one(self, request: CommitTableRequest) -> tuple[int, dict | None]:
+        identifier = (*request.identifier.namespace.root, request.identifier.name)
+        creates = any(isinstance(requirement, AssertCreate) for requirement in request.requirements)
+        table = _Named(identifier) if creates else self.sql.load_table(identifier)
+        try:
+            response = self.sql.commit_table(table, request.requirements, request.updates)
+        except (CommitFailedException, TableAlreadyExistsError) as exc:
+            return 409, _error(type(exc).__name__, str(exc), 409)
+        return 200, json.loads(response.model_dump_json())
+
+
+class _Named:
+    """As much of a table as the SQL catalog asks of one that is to be created."""
+
+    def __init__(self, identifier: tuple[str, ...]) -> None:
+        self._identifier = identifier
+
+    def name(self) -> tuple[str, ...]:
+        return self._identifier
+
+
+def _error(kind: str, message: str, code: int) -> dict:
+    return {"error": {"message": message, "type": kind, "code": code}}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server_state: RestServer
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+    def _send(self, status: int, body: dict | None = None) -> None:
+        if status == 0:
+            self.close_connection = True
+            self.connection.close()
+            return
+        data = b"" if body is None else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _parts(self) -> list[str]:
+        return [part for part in self.path.split("?")[0].split("/") if part][1:]
+
+    def _body(self) -> dict:
+        length = int(self.headers.get("Content-Length") or 0)
+        return json.loads(self.rfile.read(length) or b"{}")
+
+    def _answer(self, action: Callable[[], tuple[int, dict | None]]) -> None:
+        try:
+            self._send(*action())
+        except (NoSuchTableError, NoSuchNamespaceError) as exc:
+            self._send(404, _error(type(exc).__name__, str(exc), 404))
+        except TableAlreadyExistsError as exc:
+            self._send(409, _error("AlreadyExistsException", str(exc), 409))
+
+    def do_GET(self) -> None:
+        self._answer(self._get)
+
+    def do_POST(self) -> None:
+        self._answer(self._post)
+
+    def do_DELETE(self) -> None:
+        self._answer(self._delete)
+
+    def _get(self) -> tuple[int, dict | None]:
+        state = self.server_state
+        match self._parts():
+            case ["config"]:
+                return 200, state.config()
+            case ["namespaces"]:
+                return 200, {"namespaces": [list(n) for n in state.sql.list_namespaces()]}
+            case ["namespaces", namespace]:
+                return 200, {"namespace": [namespace], "properties": state.sql.load_namespace_properties(namespace)}
+            case ["namespaces", namespace, "tables"]:
+                found = state.sql.list_tables(namespace)
+                return 200, {"identifiers": [{"namespace": list(t[:-1]), "name": t[-1]} for t in found]}
+            case ["namespaces", namespace, "tables", name]:
+                return 200, _table(state.sql.load_table((namespace, name)))
+        return 404, _error("NotFound", self.path, 404)
+
+    def _post(self) -> tuple[int, dict | None]:
+        state, body = self.server_state, self._body()
+        match self._parts():
+            case ["namespaces"]:
+                state.sql.create_namespace(tuple(body["namespace"]), body.get("properties", {}))
+                return 200, {"namespace": body["namespace"], "properties": {}}
+            case ["namespaces", namespace, "tables"]:
+                return self._create((namespace, body["name"]), body)
+            case ["namespaces", _, "tables", _]:
+                return state.commit([body], self.headers.get("Idempotency-Key"))
+            case ["transactions", "commit"] if state.transactions:
+                return state.commit(body["table-changes"], self.headers.get("Idempotency-Key"))
+        return 404, _error("NotFound", self.path, 404)
+
+    def _create(self, identifier: tuple[str, ...], body: dict) -> tuple[int, dict | None]:
+        arguments = {
+            "schema": Schema.model_validate(body["schema"]),
+            "partition_spec": PartitionSpec.model_validate(body["partition-spec"]),
+            "sort_order": SortOrder.model_validate(body["write-order"]),
+            "properties": body.get("properties", {}),
+        }
+        if body.get("stage-create"):
+            transaction = self.server_state.sql.create_table_transaction(identifier, **arguments)
+            return 200, _table(transaction._table)
+        return 200, _table(self.server_state.sql.create_table(identifier, **arguments))
+
+    def _delete(self) -> tuple[int, dict | None]:
+        match self._parts():
+            case ["namespaces", namespace, "tables", name]:
+                self.server_state.sql.drop_table((namespace, name))
+                return 204, None
+        return 404, _error("NotFound", self.path, 404)
+
+
+def _table(table) -> dict:
+    return {
+        "metadata-location": table.metadata_location,
+        "metadata": json.loads(table.metadata.model_dump_json()),
+        "config": {},
+    }
