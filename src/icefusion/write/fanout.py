@@ -60,7 +60,7 @@ class _Chunk:
         size_bytes: Arrow bytes.
     """
 
-    rows: pa.RecordBatch
+    rows: pa.Table
     ids: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     size_bytes: int
@@ -77,10 +77,10 @@ class _Runs:
     lengths: npt.NDArray[np.int64]
     size_bytes: int
 
-    def table(self, schema: pa.Schema) -> pa.Table:
+    def table(self) -> pa.Table:
         """The rows, in the order in which they came."""
         places = zip(self.chunk_positions.tolist(), self.offsets.tolist(), self.lengths.tolist(), strict=True)
-        return pa.Table.from_batches([self.chunks[c].rows.slice(o, n) for c, o, n in places], schema)
+        return pa.concat_tables([self.chunks[c].rows.slice(o, n) for c, o, n in places])
 
 
 class Fanout:
@@ -162,7 +162,7 @@ class Fanout:
         if self._profiles is None:
             self._profiles = profile_columns(table, self._files.leaves)
         order, ids, starts = group_rows(self._index.partition_ids(table))
-        rows = _one_batch(take_rows(table, order))
+        rows = table if order is None else take_rows(table, order)
         return _Chunk(rows, ids, starts, rows.nbytes)
 
     def _plan_flush(self) -> None:
@@ -200,9 +200,9 @@ class Fanout:
 
     def _gather(self, small: list[_Runs]) -> None:
         """Move the rows of some partitions together, so that the chunks they were in can go."""
-        table = pa.concat_tables([runs.table(self._files.arrow_schema) for runs in small])
+        table = pa.concat_tables([runs.table() for runs in small])
         lengths = [int(runs.lengths.sum()) for runs in small]
-        rows = _one_batch(take_rows(table, None))
+        rows = take_rows(table)
         ids = np.array([runs.partition_id for runs in small], dtype=np.int64)
         chunk = _Chunk(rows, ids, np.concatenate(([0], np.cumsum(lengths))), rows.nbytes)
         with self._lock:
@@ -218,7 +218,7 @@ class Fanout:
 
     def _write(self, runs: _Runs, number: int, shares: int, close: bool) -> None:
         """Encode one of several equal shares of a partition's rows."""
-        table = runs.table(self._files.arrow_schema)
+        table = runs.table()
         length = -(-table.num_rows // shares)
         table = table.slice(number * length, length)
         if not table.num_rows:
@@ -266,10 +266,6 @@ class Fanout:
             surplus = list(self._idle)[: max(0, len(self._idle) - MAX_IDLE_WRITERS)]
         for partition_id in surplus:
             self._close_idle(partition_id)
-
-
-def _one_batch(table: pa.Table) -> pa.RecordBatch:
-    return pa.RecordBatch.from_arrays([column.chunk(0) for column in table.columns], schema=table.schema)
 
 
 def _by_size(partitions: Sequence[_Runs], size_bytes: int) -> Iterator[list[_Runs]]:

@@ -42,7 +42,7 @@ def sort_table(table: pa.Table, sort_order: SortOrder, schema: Schema) -> pa.Tab
     return take_rows(table, indices.to_numpy())
 
 
-def take_rows(table: pa.Table, order: npt.NDArray[np.integer[Any]] | None) -> pa.Table:
+def take_rows(table: pa.Table, order: npt.NDArray[np.integer[Any]] | None = None) -> pa.Table:
     """The rows of a table in an order, each column in one piece; without an order, in the one they are in.
 
     Column by column needs the least memory.

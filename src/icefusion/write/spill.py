@@ -1,7 +1,7 @@
-"""Record batches set aside on disk, to be read back as if they were still in memory.
+"""Rows set aside on disk, to be read back as if they were still in memory.
 
-A batch is written to a temporary Arrow file without compression and mapped back: any slice of it is at hand at the cost
-of the pages it touches, and the operating system, not this process, decides what of it stays in memory.
+They are written to a temporary Arrow file without compression and mapped back: any slice of them is at hand at the
+cost of the pages it touches, and the operating system, not this process, decides what of it stays in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HINT = "make room there, or have TMPDIR name another folder"
 
 
 class SpillFolder:
-    """A temporary folder for the batches of one operation, made when the first one comes; may be used by threads."""
+    """A temporary folder for the rows of one operation, made when the first ones come; may be used by threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -33,19 +33,19 @@ class SpillFolder:
         self._numbers = itertools.count(1)
         self.spilled_bytes = 0
 
-    def spill(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Write a batch to disk; the answer is the same batch, backed by the file.
+    def spill(self, rows: pa.Table) -> pa.Table:
+        """Write rows to disk; the answer is the same rows, backed by the file.
 
         Raises:
             StorageError: The file could not be written.
         """
         path = self._new_path()
         with storage_errors(str(path), hint=HINT):
-            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
-                writer.write_batch(batch)
-            mapped = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+            with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+                writer.write_table(rows)
+            mapped = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
             size_bytes = path.stat().st_size
-            # The mapping keeps the bytes; without a name the file goes with the last batch, come what may.
+            # The mapping keeps the bytes; without a name the file goes with the last slice, come what may.
             with contextlib.suppress(OSError):  # not on every system
                 path.unlink()
         with self._lock:
