@@ -18,7 +18,6 @@ import tempfile
 from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
-from urllib.parse import quote, urlsplit
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,9 +25,9 @@ from datafusion import DataFrame, SessionContext
 from datafusion.catalog import Table
 from datafusion.plan import LogicalPlan
 
-from icefusion.errors import StorageError
+from icefusion.query.object_stores import ObjectStores, file_url
 
-__all__ = ["DEFAULT_CATALOG", "DEFAULT_SCHEMA", "FileScanner", "file_url"]
+__all__ = ["DEFAULT_CATALOG", "DEFAULT_SCHEMA", "FileScanner"]
 
 # Where names without a namespace live. No namespace of a user is called that.
 DEFAULT_CATALOG = "?icefusion?"
@@ -51,17 +50,19 @@ class FileScanner:
 
     Attributes:
         native: Whether one scan over many files works with this release of DataFusion.
+        stores: Where files are, in the engine's words.
     """
 
     def __init__(self, context: SessionContext, *, native: bool = True) -> None:
         self._context = context
+        self.stores = ObjectStores(context)
         self.native = native and self._proves_itself()
 
     def scan(self, urls: Sequence[str], schema: pa.Schema) -> DataFrame:
         """A DataFrame over the rows of the files, in no order.
 
         Args:
-            urls: Where the files are, as `file_url` gives them; at least one.
+            urls: Where the files are, as `stores` gives them; at least one.
             schema: What to read: column names as in the files, and the types wanted. A column that a file lacks is
                 NULL, so all fields should be nullable.
         """
@@ -111,27 +112,6 @@ class FileScanner:
         return self._context.create_dataframe_from_logical_plan(
             LogicalPlan.from_bytes(self._context, _replace_paths(plan, urls))
         )
-
-
-def file_url(location: str) -> str:
-    """A file's location as the URL that DataFusion reads it by, every special character quoted.
-
-    A raw ``%20`` in a path would open another file, and a raw ``*`` many.
-
-    Raises:
-        StorageError: The location cannot be told to DataFusion.
-    """
-    scheme, separator, rest = location.partition("://")
-    if not separator:
-        scheme, rest = "file", location.removeprefix("file:")
-    if scheme == "file":
-        return "file://" + quote(str(Path(rest).absolute()))
-    host, _, key = rest.partition("/")
-    if "//" in key or not urlsplit(f"{scheme}://{host}/").netloc:
-        raise StorageError(
-            f"cannot read {location}", path=location, hint="object keys with an empty part (//) cannot be read"
-        )
-    return f"{scheme}://{host}/{quote(key)}"
 
 
 def _replace_paths(plan: bytes, urls: Sequence[str]) -> bytes:

@@ -18,9 +18,9 @@ columns must be planned without (`FileScan.may_hold_nan`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import partial, reduce
 from typing import Any
 
 import pyarrow as pa
@@ -37,7 +37,7 @@ from pyiceberg.types import DoubleType, FloatType, IcebergType, NestedField, UUI
 from icefusion.bridge.reshape import relabel, restamp
 from icefusion.bridge.schema import type_to_arrow
 from icefusion.naming import quote_identifier
-from icefusion.query.filelist import FileScanner, file_url
+from icefusion.query.filelist import FileScanner
 from icefusion.query.footers import FileShape, FooterReader
 from icefusion.query.mapping import ColumnSource, map_columns
 
@@ -136,7 +136,10 @@ def scan_files(
     mapper = _Mapper(view)
     for file, shape in zip(files, footers.shapes(files, view.io), strict=True):
         groups.setdefault(mapper.group_of(file, shape, used), []).append(file)
-    frames = [_scan_group(group, members, mapper, scanner, with_row_identity) for group, members in groups.items()]
+    locate = partial(scanner.stores.url, io=view.io)
+    frames = [
+        _scan_group(group, members, mapper, scanner, locate, with_row_identity) for group, members in groups.items()
+    ]
     return FileScan(reduce(DataFrame.union, frames), any(group.guarded for group in groups))
 
 
@@ -188,6 +191,7 @@ def _scan_group(
     files: Sequence[DataFile],
     mapper: _Mapper,
     scanner: FileScanner,
+    locate: Callable[[str], str],
     with_row_identity: bool,
 ) -> DataFrame:
     constants = dict(group.constants)
@@ -215,7 +219,7 @@ def _scan_group(
         plain = plain and source.name == column.name and source.physical_type is None
         plain = plain and column.field_id not in group.guarded
         columns.append(_named(expr, column))
-    frame = scanner.scan([file_url(file.file_path) for file in files], pa.schema(fields))
+    frame = scanner.scan([locate(file.file_path) for file in files], pa.schema(fields))
     if plain:
         return frame
     if with_row_identity:
