@@ -231,7 +231,8 @@ def _compare_float(column: _Column, operator: str, value: float) -> BooleanExpre
     if isinstance(column.type, FloatType):
         low, high = _float32_neighbours(value)
     if operator == "=":
-        return _make(EqualTo, column.name, value) if low == high else ANY
+        # PyIceberg takes an infinity for a number that no float column can hold, and so for equal to none.
+        return _make(EqualTo, column.name, value) if low == high and math.isfinite(value) else ANY
     if operator == "!=":
         return ANY
     bound = low if operator in (">", ">=") else high

@@ -32,6 +32,7 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import NestedField
 
+from icefusion.bridge.entries import live_entries
 from icefusion.errors import StorageError, UnsupportedStatementError
 
 __all__ = ["FilePlan", "ManifestReader", "plan_files", "schema_with_dropped_columns"]
@@ -100,7 +101,7 @@ class ManifestReader:
                 self._files.move_to_end(key)
                 return self._files[key]
         try:
-            files = tuple(entry.data_file for entry in manifest.fetch_manifest_entry(io, discard_deleted=True))
+            files = tuple(entry.data_file for entry in live_entries(manifest, io))
         except Exception as exc:
             raise _unreadable("manifest", key, exc) from exc
         with self._lock:

@@ -1,0 +1,70 @@
+"""The entries of a manifest, as PyIceberg reads them but for doubles.
+
+PyIceberg's compiled Avro decoder returns a double with the precision of a float. Doubles stand in manifests as
+partition values alone, where 0.1 would become 0.10000000149: files that hold the value asked for would be left out of
+scans, and a manifest that is merged into another would be wrong for every reader. Its decoder in Python is exact, but
+slow, so it decodes only the manifests of specs with such a partition value.
+"""
+
+from __future__ import annotations
+
+from pyiceberg.avro.decoder import StreamingBinaryDecoder
+from pyiceberg.avro.file import SYNC_SIZE, AvroFile, Block
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import (
+    DEFAULT_READ_VERSION,
+    MANIFEST_ENTRY_SCHEMAS,
+    DataFile,
+    DataFileContent,
+    FileFormat,
+    ManifestEntry,
+    ManifestEntryStatus,
+    ManifestFile,
+    _inherit_from_manifest,
+)
+from pyiceberg.schema import Schema
+from pyiceberg.types import DoubleType, StructType
+
+__all__ = ["live_entries"]
+
+
+def live_entries(manifest: ManifestFile, io: FileIO) -> list[ManifestEntry]:
+    """The entries of a manifest that are not marked as deleted, with what they inherit from it filled in.
+
+    Raises:
+        Exception: Whatever PyIceberg raises on a file that is missing or no manifest.
+    """
+    with _ManifestReader(
+        io.new_input(manifest.manifest_path),
+        MANIFEST_ENTRY_SCHEMAS[DEFAULT_READ_VERSION],
+        read_types={-1: ManifestEntry, 2: DataFile},
+        read_enums={0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
+    ) as reader:
+        return [
+            _inherit_from_manifest(entry, manifest) for entry in reader if entry.status != ManifestEntryStatus.DELETED
+        ]
+
+
+class _ManifestReader(AvroFile[ManifestEntry]):
+    """Decodes blocks exactly where the partition values demand it."""
+
+    def _read_block(self) -> int:
+        if not _has_double(self.schema):
+            return super()._read_block()
+        if self.block is not None and self.decoder.read(SYNC_SIZE) != self.header.sync:
+            raise ValueError("the sync marker between two blocks of a manifest is wrong")
+        count = self.decoder.read_int()
+        content = self.decoder.read_bytes()
+        codec = self.header.compression_codec()
+        if codec is not None:
+            content = codec.decompress(content)
+        self.block = Block(reader=self.reader, block_records=count, block_decoder=StreamingBinaryDecoder(content))
+        return count
+
+
+def _has_double(manifest: Schema) -> bool:
+    data_file = manifest.find_type("data_file")
+    assert isinstance(data_file, StructType)
+    partition = next(field.field_type for field in data_file.fields if field.name == "partition")
+    assert isinstance(partition, StructType)
+    return any(isinstance(field.field_type, DoubleType) for field in partition.fields)
