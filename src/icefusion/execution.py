@@ -79,6 +79,11 @@ class Statement:
     sources: Mapping[str, Source]
     progress: Progress | None = None
 
+    @property
+    def replayable(self) -> bool:
+        """Whether all sources can be read a second time."""
+        return all(source.replayable for source in self.sources.values())
+
 
 class Executor:
     """The statements of one session."""
@@ -113,7 +118,9 @@ class Executor:
     def _plan(self, query: Query, given: Statement, state: TransactionState) -> PlannedQuery:
         parameters = bind_parameters(query, given.parameters)
         bound, bindings = bind_query(query, state, given.sources)
-        return self._engine.plan(bound, bindings, parameters)
+        planned = self._engine.plan(bound, bindings, parameters)
+        state.note_reads(planned.reads)
+        return planned
 
     # Rows
 

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from pyiceberg.catalog import Catalog
 
+from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock, SystemClock
 from icefusion.commit.catalog import CatalogClient, open_catalog, open_embedded, wrap_catalog
 from icefusion.commit.committer import Committer
+from icefusion.commit.retry import Attempts
 from icefusion.config import BatchConfig, PoolConfig, RetryConfig, default_threads, parse_bytes
-from icefusion.errors import BindError, ConfigurationError, ParseError, TransactionError, UnsupportedStatementError
+from icefusion.errors import (
+    BindError,
+    CommitConflictError,
+    ConfigurationError,
+    ParseError,
+    TransactionError,
+    UnsupportedStatementError,
+)
 from icefusion.execution import Executor, Parameters, Progress, Statement, commit_unit
 from icefusion.query.engine import Engine
 from icefusion.query.sources import Source
@@ -23,10 +32,13 @@ from icefusion.reports import Reporter, StatementReport
 from icefusion.result import Result
 from icefusion.sql import statements as st
 from icefusion.sql.parser import parse_script
+from icefusion.sql.volatile import is_volatile
 from icefusion.transaction import Isolation, Status, Transaction, TransactionState
 from icefusion.writer import IcebergTableWriter
 
 __all__ = ["Session", "connect"]
+
+T = TypeVar("T")
 
 # With a memory limit, this part of it belongs to the writer's own buffers and the rest to the engine.
 _WRITE_SHARE = 1 / 3
@@ -115,8 +127,9 @@ class Session:
         self._closed = False
         write_bytes = None if memory_limit_bytes is None else int(memory_limit_bytes * _WRITE_SHARE)
         engine_bytes = None if memory_limit_bytes is None or write_bytes is None else memory_limit_bytes - write_bytes
-        self._engine = Engine(memory_limit_bytes=engine_bytes, threads=threads)
-        self._committer = Committer(client, retry, clock)
+        manifests = ManifestReader()
+        self._engine = Engine(memory_limit_bytes=engine_bytes, threads=threads, manifests=manifests)
+        self._committer = Committer(client, retry, clock, manifests)
         self._executor = Executor(
             client,
             self._engine,
@@ -218,9 +231,7 @@ class Session:
             case st.Query():
                 return self._executor.query(statement, given, self._current or self._new_state())
             case st.Insert():
-                with self._unit(idempotency_key) as state:
-                    result = self._executor.insert(statement, given, state)
-                    return result if state is self._current else commit_unit(result, state)
+                return self._insert(statement, given, idempotency_key)
         if self._current is not None:
             raise UnsupportedStatementError(
                 "tables and namespaces cannot be created or dropped inside a transaction yet",
@@ -235,6 +246,20 @@ class Session:
                 return self._executor.create_namespace(statement)
             case st.DropNamespace():
                 return self._executor.drop_namespace(statement)
+
+    def _insert(self, statement: st.Insert, given: Statement, idempotency_key: str | None) -> Result:
+        """Run an INSERT; alone, it is run again on the newest state where that gives the same as running it later."""
+        if self._current is not None:
+            return self._executor.insert(statement, given, self._current)
+        attempts = Attempts(self._retry, self._clock)
+        while True:
+            attempts.start()
+            try:
+                with self._unit(idempotency_key) as state:
+                    return commit_unit(self._executor.insert(statement, given, state), state)
+            except CommitConflictError:
+                if not given.replayable or is_volatile(statement.query) or not attempts.wait():
+                    raise
 
     # Transactions
 
@@ -253,6 +278,39 @@ class Session:
             raise ConfigurationError(f"isolation: expected 'serializable' or 'snapshot', found {isolation!r}")
         return Transaction(self, isolation, idempotency_key)
 
+    def run(
+        self,
+        work: Callable[[Transaction], T],
+        *,
+        isolation: Isolation = "serializable",
+        idempotency_key: str | None = None,
+    ) -> T:
+        """Run a function as a transaction, again from the start when the commit conflicts with another one.
+
+        The function is given the transaction and may be called several times, within the session's `RetryConfig`; what
+        it does beside the transaction is not undone.
+
+        Args:
+            work: Reads and writes through the transaction it is given; its value is returned.
+            isolation: As for `transaction`.
+            idempotency_key: As for `transaction`.
+
+        Raises:
+            CommitConflictError: It conflicted as often as it may be tried.
+            IcefusionError: Anything else, at once; nothing of it landed unless it is a `CommitStateUnknownError`.
+        """
+        attempts = Attempts(self._retry, self._clock)
+        while True:
+            attempts.start()
+            try:
+                with self.transaction(isolation, idempotency_key=idempotency_key) as tx:
+                    value = work(tx)
+            except CommitConflictError:
+                if not attempts.wait():
+                    raise
+                continue
+            return value
+
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open on this thread."""
@@ -263,17 +321,14 @@ class Session:
         state: TransactionState | None = getattr(self._local, "state", None)
         return state
 
-    def _new_state(self, isolation: Isolation = "serializable", key: str | None = None) -> TransactionState:
+    def _new_state(self, isolation: Isolation = "snapshot", key: str | None = None) -> TransactionState:
         return TransactionState(
             self._client, self._committer, isolation=isolation, reporter=self._reporter, idempotency_key=key
         )
 
     @contextmanager
     def _unit(self, idempotency_key: str | None) -> Iterator[TransactionState]:
-        """The open transaction, or one for a single statement, which is discarded if the statement fails."""
-        if self._current is not None:
-            yield self._current
-            return
+        """A transaction for a single statement, which is discarded if the statement fails."""
         state = self._new_state(key=idempotency_key)
         try:
             yield state

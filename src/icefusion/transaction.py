@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
+from pyiceberg.expressions import AlwaysFalse, BooleanExpression, Or
 from pyiceberg.manifest import DataFile
 from pyiceberg.table.snapshots import Snapshot
 
@@ -58,10 +59,11 @@ class Status(enum.Enum):
 
 @dataclass
 class PinnedTable:
-    """One table of a transaction: the state it was first seen in, and what was done to it since."""
+    """One table of a transaction: the state it was first seen in, what was read of it, and what was done to it."""
 
     handle: TableHandle
     operations: list[AppendFiles] = field(default_factory=list)
+    reads: BooleanExpression = field(default_factory=AlwaysFalse)
 
     @property
     def staged(self) -> tuple[DataFile, ...]:
@@ -139,6 +141,18 @@ class TransactionState:
             schema=schema or metadata.schema(),
         )
 
+    def note_reads(self, reads: Iterable[tuple[TableView, BooleanExpression]]) -> None:
+        """Remember which rows the transaction depends on; only a serializable one does."""
+        if self.isolation != "serializable":
+            return
+        with self._lock:
+            for view, row_filter in reads:
+                for pinned in self._tables.values():
+                    current = pinned.handle.metadata.current_snapshot_id
+                    # An earlier version that was asked for by name stays what it is.
+                    if pinned.handle.name == view.name and view.snapshot_id == current:
+                        pinned.reads = Or(pinned.reads, row_filter)
+
     # Writing
 
     def check_may_write(self, pinned: PinnedTable) -> None:
@@ -188,12 +202,8 @@ class TransactionState:
         """
         with self._lock:
             self.require_active()
-            changes = tuple(
-                TableChange(t.handle, tuple(t.operations), idempotency_key=self.idempotency_key)
-                for t in self._tables.values()
-                if t.operations
-            )
-            if not changes or self.landed:
+            changes = self._changes()
+            if not any(change.operations for change in changes) or self.landed:
                 self._discard(Status.COMMITTED)
                 return ()
             request = CommitRequest(changes)
@@ -214,6 +224,20 @@ class TransactionState:
         for report in outcome.reports:
             tell(self._reporter, report)
         return outcome.reports
+
+    def _changes(self) -> tuple[TableChange, ...]:
+        """What the commit has to land and to hold still: the tables that were written first, then those only read."""
+        written = [t for t in self._tables.values() if t.operations]
+        read = [t for t in self._tables.values() if not t.operations and not isinstance(t.reads, AlwaysFalse)]
+        return tuple(
+            TableChange(
+                pinned.handle,
+                tuple(pinned.operations),
+                idempotency_key=self.idempotency_key if pinned.operations else None,
+                reads=pinned.reads,
+            )
+            for pinned in (*written, *read)
+        )
 
     def rollback(self) -> None:
         """Throw away everything staged; the files are deleted."""

@@ -136,16 +136,6 @@ def test_decimal_literals_beside_doubles_are_doubles(numbers: Table, engine: Eng
     assert plan(engine, "SELECT id FROM ns.t WHERE half = 1.5", {"ns.t": numbers}).scans[0].files_read == 1
 
 
-def test_exact_decimals_keep_all_digits_of_values(engine: Engine) -> None:
-    query = Query("VALUES (12345678901234567.89, 1e3), (0.1, 2)")
-    planned = engine.plan(query, [], exact_decimals=True)
-    result = pa.Table.from_batches(planned.stream(), planned.schema)
-    assert [str(value) for value in result.column(0).to_pylist()] == ["12345678901234567.89", "0.10"]
-    assert result.column(1).to_pylist() == [1000, 2]
-    after = engine.plan(Query("SELECT 0.1 AS x"), [])
-    assert after.schema.types == [pa.float64()]
-
-
 @pytest.mark.parametrize(
     ("text", "error", "message", "place"),
     [

@@ -93,7 +93,7 @@ def test_rollback_is_a_statement_and_deletes_the_files(mutate, session, outside)
 
 def test_reads_stay_with_the_snapshot_that_was_seen_first(session, folder, outside) -> None:
     session.sql("INSERT INTO ns.t VALUES (1, 'a')")
-    with ice.connect(folder) as other, session.transaction() as tx:
+    with ice.connect(folder) as other, session.transaction("snapshot") as tx:
         assert count(session) == 1
         other.sql("INSERT INTO ns.t VALUES (2, 'b')")
         assert count(session) == 1

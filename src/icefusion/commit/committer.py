@@ -21,6 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle
 from icefusion.commit.cleanup import delete_files
@@ -28,10 +29,9 @@ from icefusion.commit.conflicts import Conflict, find_conflict
 from icefusion.commit.fold import Stage, TableFold
 from icefusion.commit.group import Groups
 from icefusion.commit.idempotency import Landed, find_landed
-from icefusion.commit.manifests import ManifestLists
 from icefusion.commit.operations import Change, CreateChange, TableChange
 from icefusion.commit.retry import Attempts
-from icefusion.commit.swap import HeldRows, Lost, Refused, SwapOutcome, Swapped, Unknown, hold_rows, swap
+from icefusion.commit.swap import HeldRows, Lost, Refused, SwapOutcome, Swapped, Unknown, can_swap_many, hold_rows, swap
 from icefusion.config import RetryConfig
 from icefusion.errors import (
     CommitConflictError,
@@ -126,17 +126,18 @@ class CommitRequest:
 class Committer:
     """Commits changes to the tables of one catalog. Threads share it."""
 
-    def __init__(self, client: CatalogClient, retry: RetryConfig, clock: Clock) -> None:
+    def __init__(
+        self, client: CatalogClient, retry: RetryConfig, clock: Clock, reader: ManifestReader | None = None
+    ) -> None:
         self._client = client
         self._retry = retry
         self._clock = clock
-        self._lists = ManifestLists()
+        self._reader = reader or ManifestReader()
         self._groups: Groups[CommitRequest] = Groups()
 
     def with_retry(self, retry: RetryConfig) -> Committer:
         """The same committer, of other patience; it shares the queues and what is kept in memory."""
-        other = Committer(self._client, retry, self._clock)
-        other._lists = self._lists
+        other = Committer(self._client, retry, self._clock, self._reader)
         other._groups = self._groups
         return other
 
@@ -166,7 +167,7 @@ class Committer:
 
     def outcome(self, request: CommitRequest) -> CommitOutcome:
         """Commit all changes or none, and answer with the outcome instead of raising it."""
-        request.stages = tuple(Stage(change, self._lists) for change in request.changes)
+        request.stages = tuple(Stage(change, self._reader) for change in request.changes)
         first = request.changes[0]
         if len(request.changes) == 1 and isinstance(first, TableChange):
             self._groups.run(first.base.identifier, request, self._run)
@@ -215,7 +216,10 @@ class Committer:
             for request in members:
                 for stage in request.stages:
                     folds[_key(stage.change)].add(stage)
-            keys = list(dict.fromkeys(_key(stage.change) for request in members for stage in request.stages))
+            together = can_swap_many(self._client)
+            stages = [stage for request in members for stage in request.stages]
+            # A table that was only read is held still by the same swap, where the catalog can do that.
+            keys = list(dict.fromkeys(_key(stage.change) for stage in stages if together or stage.changes_table))
             for request in members:
                 request.may_have_landed = True
             result = swap(self._client, [folds[key].move() for key in keys], self._clock, lock)
@@ -276,7 +280,7 @@ class Committer:
         for request in group:
             if request.outcome is not None:
                 continue
-            changed = [stage for stage in request.stages if stage.files or isinstance(stage.change, CreateChange)]
+            changed = [stage for stage in request.stages if stage.changes_table]
             # A server's own retries can answer "conflict" to a request that its first try landed.
             suspect = request.may_have_landed or asked_before
             if suspect and changed and all(stage.landed_in(heads[_key(stage.change)]) for stage in changed):
@@ -301,7 +305,7 @@ class Committer:
             if landed is not None:
                 self._end(request, AlreadyLanded(landed))
                 return False
-            conflict = find_conflict(change, fold.handle)
+            conflict = find_conflict(change, fold.handle, self._reader)
             if conflict is not None:
                 self._end(request, Conflicted(change.name, conflict))
                 return False
@@ -343,7 +347,7 @@ class Committer:
                     seconds=attempts.elapsed_s(),
                 )
                 for stage in request.stages
-                if stage.files or isinstance(stage.change, CreateChange)
+                if stage.changes_table
             )
         )
         self._clean(request, tables)

@@ -24,12 +24,13 @@ from pyiceberg.table.update import (
     TableUpdate,
 )
 
+from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
 from icefusion.commit.catalog import StagedTable, TableHandle
 from icefusion.commit.idempotency import SUMMARY_KEY, Landed, recorded
-from icefusion.commit.manifests import ManifestLists, ManifestStage
+from icefusion.commit.manifests import ManifestStage
 from icefusion.commit.metadata import apply_updates
-from icefusion.commit.operations import Change, added_files
+from icefusion.commit.operations import Change, CreateChange, added_files
 from icefusion.commit.swap import Move
 from icefusion.config import WriteProperties
 
@@ -49,7 +50,7 @@ class Stage:
     """
 
     change: Change
-    lists: ManifestLists
+    reader: ManifestReader
     snapshot_id: int = field(init=False)
     files: tuple[DataFile, ...] = field(init=False)
     _manifests: ManifestStage = field(init=False)
@@ -58,7 +59,12 @@ class Stage:
     def __post_init__(self) -> None:
         self.snapshot_id = self.change.metadata.new_snapshot_id()
         self.files = added_files(self.change.operations)
-        self._manifests = ManifestStage(self.change.metadata, self.change.base.io, self.snapshot_id, self.lists)
+        self._manifests = ManifestStage(self.change.metadata, self.change.base.io, self.snapshot_id, self.reader)
+
+    @property
+    def changes_table(self) -> bool:
+        """Whether there is anything to commit; a table that was only read has nothing."""
+        return bool(self.files) or isinstance(self.change, CreateChange)
 
     def landed_in(self, head: TableHandle | None) -> bool:
         """Whether this change stands in the history of a state."""
@@ -80,7 +86,7 @@ class Stage:
         """This change as the next snapshot of a state."""
         parent = metadata.current_snapshot()
         own = self._manifests.added_manifests(self.files)
-        existing = self.lists.read(self.change.base.io, parent)
+        existing = list(self.reader.read_list(parent, self.change.base.io))
         manifests = self._manifests.merge(metadata, list(own), existing)
         manifest_list = self._manifests.write_list(metadata, parent, manifests)
         self._needed[manifest_list] = frozenset((manifest_list, *(m.manifest_path for m in manifests)))

@@ -12,9 +12,7 @@ average and the manifest list stays short.
 
 from __future__ import annotations
 
-import threading
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -40,10 +38,11 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
 from icefusion.bridge.entries import live_entries
+from icefusion.bridge.manifests import ManifestReader
 from icefusion.config import WriteProperties
-from icefusion.errors import ConfigurationError, StorageError
+from icefusion.errors import ConfigurationError
 
-__all__ = ["ManifestLists", "ManifestStage"]
+__all__ = ["ManifestStage"]
 
 _ENTRIES_A_BLOCK = 1_000
 _CODECS: dict[str, AvroCompressionCodec] = {
@@ -60,54 +59,6 @@ _CODECS: dict[str, AvroCompressionCodec] = {
 }
 
 
-class ManifestLists:
-    """Manifest lists by path, kept in memory: a list never changes, and a commit's own is the next one's parent.
-
-    Bounded by the number of manifests in all lists together. Safe to share between threads.
-    """
-
-    def __init__(self, *, manifests_max: int = 50_000) -> None:
-        self._max = manifests_max
-        self._lock = threading.Lock()
-        self._lists: OrderedDict[str, tuple[ManifestFile, ...]] = OrderedDict()
-        self._count = 0
-
-    def read(self, io: FileIO, snapshot: Snapshot | None) -> list[ManifestFile]:
-        """The manifests of a snapshot, in the order of its manifest list; none for no snapshot.
-
-        Raises:
-            StorageError: The manifest list is missing or unreadable.
-        """
-        if snapshot is None:
-            return []
-        path = snapshot.manifest_list
-        with self._lock:
-            known = self._lists.get(path)
-            if known is not None:
-                self._lists.move_to_end(path)
-                return list(known)
-        try:
-            manifests = snapshot.manifests(io)
-        except Exception as exc:
-            raise StorageError(
-                f"the manifest list of snapshot {snapshot.snapshot_id} cannot be read: {exc}",
-                path=path,
-                hint=f"the catalog names {path}; was it removed by other software?",
-            ) from exc
-        self.remember(path, manifests)
-        return manifests
-
-    def remember(self, path: str, manifests: Sequence[ManifestFile]) -> None:
-        """Keep a list that was just written or read."""
-        with self._lock:
-            self._count += len(manifests) - len(self._lists.get(path, ()))
-            self._lists[path] = tuple(manifests)
-            self._lists.move_to_end(path)
-            while self._count > self._max and len(self._lists) > 1:
-                _, dropped = self._lists.popitem(last=False)
-                self._count -= len(dropped)
-
-
 @dataclass
 class ManifestStage:
     """The manifests and manifest lists of one commit to one table, through all its attempts.
@@ -116,14 +67,14 @@ class ManifestStage:
         metadata: The metadata that the files were written under: their specs and schema are taken from it.
         io: Where to write.
         snapshot_id: The snapshot that the commit makes.
-        lists: Where manifest lists are kept in memory.
+        reader: Where manifest lists are kept in memory.
         written: Every path written so far, whether it is still needed or not.
     """
 
     metadata: TableMetadata
     io: FileIO
     snapshot_id: int
-    lists: ManifestLists
+    reader: ManifestReader
     written: list[str] = field(default_factory=list)
     _added: list[ManifestFile] | None = None
     _merged: dict[tuple[str, ...], list[ManifestFile]] = field(default_factory=dict)
@@ -164,7 +115,7 @@ class ManifestStage:
             avro_compression=self._codec,
         ) as writer:
             writer.add_manifests(assigned)
-        self.lists.remember(path, assigned)
+        self.reader.remember_list(path, assigned)
         return path
 
     def merge(self, head: TableMetadata, own: list[ManifestFile], existing: list[ManifestFile]) -> list[ManifestFile]:

@@ -24,13 +24,15 @@ from typing import Any
 import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from datafusion.catalog import Catalog, Schema, Table
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 
+from icefusion.bridge.manifests import ManifestReader
 from icefusion.config import default_threads
 from icefusion.errors import BindError, ExecutionError, StorageError
 from icefusion.naming import normalize
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
-from icefusion.query.files import ManifestReader, plan_files
+from icefusion.query.files import plan_files
 from icefusion.query.footers import FooterReader
 from icefusion.query.presence import check_present
 from icefusion.query.scan import FileScan, TableView, scan_files, view_schema
@@ -57,9 +59,8 @@ _SETTINGS = {
 }
 
 # Settings that depend on the query, with what they otherwise are.
-_EXACT_DECIMALS = "datafusion.sql_parser.parse_float_as_decimal"
 _COLLECT_STATISTICS = "datafusion.execution.collect_statistics"
-_DEFAULTS = {_EXACT_DECIMALS: False, _COLLECT_STATISTICS: True}
+_DEFAULTS = {_COLLECT_STATISTICS: True}
 
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
@@ -72,6 +73,7 @@ class Engine:
         threads: How many threads a query runs on; None for one a core.
         batch_rows: How many rows a batch of a result has at most.
         native_file_lists: Whether many files may be read as one scan.
+        manifests: Reads manifests; one of its own by default.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Engine:
         threads: int | None = None,
         batch_rows: int = BATCH_ROWS,
         native_file_lists: bool = True,
+        manifests: ManifestReader | None = None,
     ) -> None:
         self._threads = threads or default_threads()
         config = SessionConfig(_SETTINGS).with_target_partitions(self._threads).with_batch_size(batch_rows)
@@ -92,15 +95,13 @@ class Engine:
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
         self._footers = FooterReader()
-        self._manifests = ManifestReader()
+        self._manifests = manifests or ManifestReader()
 
     def plan(
         self,
         query: Query,
         bindings: Sequence[Binding],
         parameters: Mapping[str, pa.Scalar] | None = None,
-        *,
-        exact_decimals: bool = False,
     ) -> PlannedQuery:
         """Plan a query.
 
@@ -108,8 +109,6 @@ class Engine:
             query: A SELECT, VALUES, WITH or EXPLAIN.
             bindings: What each of `query.tables` stands for, in order. References to one name stand for one thing.
             parameters: Values by parameter name, as `bind_parameters` gives them.
-            exact_decimals: Read a literal like 1.5 as a decimal instead of a double. Right for VALUES that go into
-                decimal columns; wrong beside double columns, which would be compared as decimals.
 
         Raises:
             ParseError: The text is not SQL.
@@ -138,13 +137,12 @@ class Engine:
                 scans.append(report)
                 files.append((view, found))
         with _translated(query, planning=True):
-            settings = {_EXACT_DECIMALS: exact_decimals, _COLLECT_STATISTICS: collect_statistics}
-            frame = self._draft(query, frames, values, settings)
-            if exact_decimals:
-                frame = _without_negative_scales(frame)
+            frame = self._draft(query, frames, values, {_COLLECT_STATISTICS: collect_statistics})
             schema = self._final_schema(frame)
         sources = [binding for binding in tables.values() if isinstance(binding, Source)]
-        return PlannedQuery(query, frame, schema, tuple(scans), sources, files, self)
+        planned = PlannedQuery(query, frame, schema, tuple(scans), sources, files, self)
+        planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
+        return planned
 
     def _final_schema(self, frame: DataFrame) -> pa.Schema:
         """The schema of what will come. The optimizer makes types agree, and finds where they cannot."""
@@ -232,7 +230,10 @@ class PlannedQuery:
     Attributes:
         schema: The schema of the result.
         scans: Which files of which table it reads.
+        reads: The tables it reads, and for each what is true of every row that matters to it.
     """
+
+    reads: tuple[tuple[TableView, BooleanExpression], ...] = ()
 
     def __init__(
         self,
@@ -370,11 +371,3 @@ def _same(one: Binding, other: Binding) -> bool:
         return False
     same_state = (one.name, one.snapshot_id, one.staged) == (other.name, other.snapshot_id, other.staged)
     return same_state and (one.metadata is other.metadata or one.metadata == other.metadata)
-
-
-def _without_negative_scales(frame: DataFrame) -> DataFrame:
-    """``1e3`` read exactly is a decimal with a scale below zero, which few can read: make it a double."""
-    odd = {
-        field.name: pa.float64() for field in frame.schema() if pa.types.is_decimal(field.type) and field.type.scale < 0
-    }
-    return frame.cast(odd) if odd else frame

@@ -1,0 +1,110 @@
+"""Whether a manifest or a data file may hold rows that a filter wants: tests that may keep too much, never too little.
+
+The section "Scan Planning" of the Iceberg specification goes from the coarse to the fine: partition summaries of
+manifests, partition values of files, column bounds of files. The tests are built once for each partition spec, over a
+schema that also knows the columns dropped since (old specs may still refer to them). A test that fails on a file, say
+on bounds that another writer got wrong, keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.expressions.visitors import (
+    _InclusiveMetricsEvaluator,
+    bind,
+    expression_evaluator,
+    inclusive_projection,
+    manifest_evaluator,
+)
+from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
+from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.types import NestedField
+
+__all__ = ["FileTests", "schema_with_dropped_columns"]
+
+Test = Callable[[DataFile], bool]
+
+
+class FileTests:
+    """The tests of one filter, made when first needed, for each partition spec."""
+
+    def __init__(self, metadata: TableMetadata, schema: Schema, row_filter: BooleanExpression) -> None:
+        self._schema = schema_with_dropped_columns(schema, metadata)
+        self._specs = metadata.specs()
+        self._filter = _bindable(row_filter, self._schema)
+        self.trivial = isinstance(self._filter, AlwaysTrue)
+        self._partition_tests: dict[int, Test] = {}
+        self._manifest_tests: dict[int, Callable[[ManifestFile], bool]] = {}
+        self._metrics_test: Test = _InclusiveMetricsEvaluator(self._schema, self._filter).eval
+
+    def manifest_may_match(self, manifest: ManifestFile) -> bool:
+        """Whether a manifest may list a file with such rows."""
+        if not (manifest.has_added_files() or manifest.has_existing_files()):
+            return False
+        spec_id = manifest.partition_spec_id
+        if self.trivial or manifest.content == ManifestContent.DELETES or spec_id not in self._specs:
+            return True
+        if spec_id not in self._manifest_tests:
+            self._manifest_tests[spec_id] = _guarded(self._manifest_test(spec_id))
+        return self._manifest_tests[spec_id](manifest)
+
+    def file_may_match(self, file: DataFile) -> bool:
+        """Whether a file may hold such rows."""
+        spec_id = file.spec_id or 0
+        if spec_id not in self._partition_tests:
+            known = spec_id in self._specs
+            self._partition_tests[spec_id] = _guarded(self._partition_test(spec_id)) if known else (lambda _: True)
+        return self._partition_tests[spec_id](file) and _guarded(self._metrics_test)(file)
+
+    def _manifest_test(self, spec_id: int) -> Callable[[ManifestFile], bool]:
+        try:
+            return manifest_evaluator(self._specs[spec_id], self._schema, self._projected(spec_id))
+        except Exception:
+            return lambda _: True
+
+    def _partition_test(self, spec_id: int) -> Test:
+        try:
+            partition_schema = Schema(*self._specs[spec_id].partition_type(self._schema).fields)
+            evaluate = expression_evaluator(partition_schema, self._projected(spec_id), case_sensitive=True)
+        except Exception:
+            return lambda _: True
+        return lambda file: evaluate(file.partition)
+
+    def _projected(self, spec_id: int) -> BooleanExpression:
+        return inclusive_projection(self._schema, self._specs[spec_id])(self._filter)
+
+
+def schema_with_dropped_columns(schema: Schema, metadata: TableMetadata) -> Schema:
+    """The schema and every other top-level column that the table ever had, under names that clash with none."""
+    fields = list(schema.fields)
+    known = {field.field_id for field in fields}
+    for other in metadata.schemas:
+        for field in other.fields:
+            if field.field_id not in known:
+                known.add(field.field_id)
+                fields.append(NestedField(field.field_id, f"\0dropped {field.field_id}", field.field_type))
+    return Schema(*fields)
+
+
+def _guarded(test: Callable[..., bool]) -> Callable[..., bool]:
+    """The test, or True where it fails."""
+
+    def guarded(subject: object) -> bool:
+        try:
+            return test(subject)
+        except Exception:
+            return True
+
+    return guarded
+
+
+def _bindable(row_filter: BooleanExpression, schema: Schema) -> BooleanExpression:
+    """The filter, or "any row" where the schema does not carry it."""
+    try:
+        bind(schema, row_filter, case_sensitive=True)
+    except Exception:
+        return AlwaysTrue()
+    return row_filter
