@@ -6,6 +6,7 @@ the public ones.
 
 from importlib.metadata import version
 
+from icefusion.commit.pools import PoolStats
 from icefusion.config import BatchConfig, PoolConfig, RetryConfig
 from icefusion.errors import (
     BindError,
@@ -69,6 +70,7 @@ __all__ = [
     "OutOfMemoryError",
     "ParseError",
     "PoolConfig",
+    "PoolStats",
     "Reporter",
     "Result",
     "RetryConfig",

@@ -15,6 +15,7 @@ from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock, SystemClock
 from icefusion.commit.catalog import CatalogClient, open_catalog, open_embedded, wrap_catalog
 from icefusion.commit.committer import Committer
+from icefusion.commit.pools import PoolStats
 from icefusion.commit.retry import Attempts
 from icefusion.config import BatchConfig, PoolConfig, RetryConfig, default_threads, parse_bytes
 from icefusion.errors import (
@@ -408,6 +409,11 @@ class Session:
 
     # Life
 
+    @property
+    def pool(self) -> Pool:
+        """The connections to the catalog; ``session.pool.stats()`` counts them."""
+        return Pool(self._client)
+
     def close(self) -> None:
         """Roll back what is open on this thread and give back the catalog's connections."""
         if self._closed:
@@ -434,6 +440,17 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<icefusion.Session on catalog {self._client.name!r}>"
+
+
+class Pool:
+    """The connections to a session's catalog."""
+
+    def __init__(self, client: CatalogClient) -> None:
+        self._client = client
+
+    def stats(self) -> PoolStats | None:
+        """How many connections there are just now; None for catalogs that do not tell."""
+        return self._client.stats()
 
 
 def _distribute(script: Sequence[st.Statement], params: Parameters) -> list[tuple[st.Statement, Parameters]]:

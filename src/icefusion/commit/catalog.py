@@ -32,9 +32,10 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import TableUpdate
 from pyiceberg.utils.config import Config
-from sqlalchemy import Connection, Engine, create_engine, event, select
+from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from icefusion.commit.pools import PoolStats, open_engine, sql_stats, warm_up
 from icefusion.commit.rest import PooledRestCatalog
 from icefusion.config import PoolConfig
 from icefusion.errors import (
@@ -191,6 +192,12 @@ class CatalogClient:
     def engine(self) -> Engine | None:
         """The SQLAlchemy engine of a SQL catalog; None for others."""
         return self.catalog.engine if isinstance(self.catalog, SqlCatalog) else None
+
+    def stats(self) -> PoolStats | None:
+        """The connections to the catalog just now; None for catalogs that do not tell."""
+        if isinstance(self.catalog, PooledRestCatalog):
+            return self.catalog.stats()
+        return sql_stats(self.catalog.engine) if isinstance(self.catalog, SqlCatalog) else None
 
     def close(self) -> None:
         """Give back connections."""
@@ -443,39 +450,9 @@ class _PooledSqlCatalog(SqlCatalog):
         uri = self.properties.get("uri")
         if not uri:
             raise ConfigurationError("a SQL catalog needs a uri", hint="e.g. uri='sqlite:////data/catalog.db'")
-        sqlite = uri.startswith("sqlite")
-        if sqlite and (uri.rstrip("/") == "sqlite:" or ":memory:" in uri):
-            # Every pooled connection to an in-memory database would be a database of its own.
-            raise ConfigurationError(
-                "an in-memory catalog cannot be shared by connections",
-                hint="use a SQLite file, e.g. in a temporary folder",
-            )
-        connect_args: dict[str, Any] = {}
-        if sqlite:
-            connect_args = {"timeout": pool.connect_timeout_ms / 1000}
-        elif uri.startswith(("postgresql", "mysql", "mariadb")):
-            connect_args = {"connect_timeout": max(1, pool.connect_timeout_ms // 1000)}
-        self.engine = create_engine(
-            uri,
-            pool_size=pool.max_connections,
-            max_overflow=0,
-            pool_timeout=pool.connect_timeout_ms / 1000,
-            pool_recycle=pool.max_lifetime_s,
-            pool_pre_ping=not sqlite,
-            connect_args=connect_args,
-        )
-        if sqlite:
-            event.listen(self.engine, "connect", _prepare_sqlite)
+        self.engine = open_engine(uri, pool)
+        warm_up(self.engine, pool)
         self._init_catalog()
-
-
-def _prepare_sqlite(connection: Any, _record: Any) -> None:
-    """Write-ahead logging lets readers go on while a commit is written."""
-    cursor = connection.cursor()
-    try:
-        cursor.execute("PRAGMA journal_mode=WAL")
-    finally:
-        cursor.close()
 
 
 def row_filter(catalog_name: str, identifier: tuple[str, ...]) -> tuple[Any, ...]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -21,6 +22,7 @@ from pyiceberg.table import CommitTableRequest, Table, TableIdentifier
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from requests.adapters import HTTPAdapter
 
+from icefusion.commit.pools import PoolStats
 from icefusion.config import PoolConfig
 from icefusion.errors import ConfigurationError
 
@@ -40,6 +42,16 @@ class PooledRestCatalog(RestCatalog):
         self.adapter = _Adapter(pool, _read_timeout_ms(properties))
         super().__init__(name, **properties)
 
+    def stats(self) -> PoolStats:
+        """The connections to the server just now."""
+        found = [
+            pool for pool in map(self.adapter.poolmanager.pools.get, self.adapter.poolmanager.pools.keys()) if pool
+        ]
+        idle = sum(sum(connection is not None for connection in pool.pool.queue) for pool in found if pool.pool)
+        return PoolStats(
+            open=idle + self.adapter.in_use, in_use=self.adapter.in_use, idle=idle, max=self.adapter.max_connections
+        )
+
     def _create_session(self) -> requests.Session:
         session = super()._create_session()
         if "https://" in session.adapters and type(session.adapters["https://"]) is HTTPAdapter:
@@ -56,10 +68,21 @@ class _Adapter(HTTPAdapter):
         self.timeout_s = (pool.connect_timeout_ms / 1000, read_timeout_ms / 1000)
         self.max_connections = pool.max_connections
         self.honours_keys = False
+        self.in_use = 0
+        self._lock = threading.Lock()
         super().__init__(pool_connections=4, pool_maxsize=pool.max_connections, pool_block=True, max_retries=0)
 
     def send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         """Send a request; a commit that carries a key and got no answer is sent again as it is."""
+        with self._lock:
+            self.in_use += 1
+        try:
+            return self._send(request, *args, **kwargs)
+        finally:
+            with self._lock:
+                self.in_use -= 1
+
+    def _send(self, request: requests.PreparedRequest, *args: Any, **kwargs: Any) -> requests.Response:
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = self.timeout_s
         path = urlsplit(request.url or "").path
