@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import icefusion
 import sqlalchemy
-from icefusion import Session
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
+
+import icefusion
+from icefusion import Session
 
 _opened: list[Catalog] = []
 

@@ -19,7 +19,7 @@ def main() -> None:
         os.setgroups([])
         os.setgid(account.pw_gid)
         os.setuid(account.pw_uid)
-        os.environ["HOME"] = os.getcwd()
+        os.environ["HOME"] = "."
     # After the change of user, which would clear it.
     if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, int(signal_number)) != 0:
         raise OSError(ctypes.get_errno(), "prctl")

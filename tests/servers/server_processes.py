@@ -6,6 +6,7 @@ cut would) and started again on the same ports and data by `start`. `stop` ends 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pwd
@@ -123,10 +124,8 @@ class Server:
         try:
             if self._process is not None:
                 self._process.send_signal(self.stop_signal)
-                try:
+                with contextlib.suppress(subprocess.TimeoutExpired):
                     self._process.wait(10)
-                except subprocess.TimeoutExpired:
-                    pass
         finally:
             self.kill()
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -283,7 +282,7 @@ class SeaweedServer(Server):
 
     kind = "seaweedfs"
     ACCESS_KEY = "admin"
-    SECRET_KEY = "adminsecret"  # noqa: S105 - of a throw-away server on loopback
+    SECRET_KEY = "adminsecret"
 
     @classmethod
     def missing(cls) -> str | None:
