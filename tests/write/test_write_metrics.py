@@ -89,6 +89,14 @@ def test_bounds_span_all_row_groups_and_skip_those_of_nulls_and_nan(tmp_path: Pa
     assert (file.null_value_counts, file.nan_value_counts) == ({1: 3}, {1: 2})
 
 
+def test_bounds_of_wide_decimals_compare_as_numbers_over_row_groups(tmp_path: Path) -> None:
+    schema = Schema(NestedField(1, "x", DecimalType(30, 2)))
+    rows = pa.table({"x": [Decimal("1.00"), Decimal("-1.00")]}, schema=iceberg_to_arrow(schema))
+    properties = {"write.parquet.row-group-limit": "1"}
+    (file,) = write(rows, target(tmp_path, schema, properties=properties), threads=1).files
+    assert (file.lower_bounds, file.upper_bounds) == ({1: b"\x9c"}, {1: b"\x64"})
+
+
 def test_a_row_group_without_statistics_leaves_the_column_without_bounds(tmp_path: Path) -> None:
     schema = Schema(NestedField(1, "s", StringType()))
     rows = pa.table({"s": ["a", "x" * 10_000]}, schema=iceberg_to_arrow(schema))

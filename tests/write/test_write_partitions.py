@@ -46,6 +46,7 @@ from pyiceberg.utils.datetime import date_to_days, datetime_to_micros
 from writing import EVENTS, EVERY_TYPE, event_rows, every_type_rows, read, same_rows, stored_files, target, write
 
 from icefusion.bridge.schema import iceberg_to_arrow
+from icefusion.write.routing import group_rows
 
 SPEC = PartitionSpec(
     PartitionField(2, 1000, DayTransform(), "ts_day"), PartitionField(1, 1001, BucketTransform(4), "id_bucket")
@@ -219,6 +220,50 @@ def test_values_of_every_type_survive_moving_spilling_and_sorting(tmp_path: Path
         result = write(rows, to, memory_limit_bytes=limit)
         assert (result.report.spilled_bytes > 0) == (limit is not None)
         assert same_rows(read(result.files), rows)
+
+
+def test_odd_numbers_are_one_partition_each_over_many_chunks(tmp_path: Path) -> None:
+    values = [math.nan, 0.0, -0.0, None] * 2_000
+    schema = schema_of(DoubleType())
+    rows = pa.table({"id": range(len(values)), "v": values}, schema=iceberg_to_arrow(schema))
+    to = target(tmp_path, schema, spec=by(2, IdentityTransform()))
+    files = write(rows, to, threads=1, memory_limit_bytes=50_000).files
+    assert sorted(key_of(file.partition[0]) for file in files) == ["-0.0", "0.0", "None", "nan"]
+    assert {file.record_count for file in files} == {2_000}
+
+
+def test_partitions_that_end_early_keep_what_was_written_of_them(tmp_path: Path) -> None:
+    schema = schema_of(LongType())
+    rows = pa.table({"id": range(60_000), "v": np.repeat(range(3), 20_000)}, schema=iceberg_to_arrow(schema))
+    result = write(rows, target(tmp_path, schema, spec=by(2, IdentityTransform())), memory_limit_bytes=200_000)
+    assert result.report.spilled_bytes == 0
+    assert same_rows(read(result.files), rows)
+
+
+def test_all_writers_of_a_partition_are_closed(tmp_path: Path) -> None:
+    rows = event_rows(60_000)
+    properties = {"write.parquet.row-group-size-bytes": "50000"}
+    to = target(tmp_path, EVENTS, spec=by(1, TruncateTransform(10**6)), properties=properties)
+    result = write(rows, to, threads=4, memory_limit_bytes=1_500_000)
+    assert len(result.files) > 1
+    assert same_rows(read(result.files), rows)
+
+
+def test_grouping_is_stable_beyond_sixteen_bits_of_partitions() -> None:
+    ids = np.random.default_rng(3).integers(0, 200_000, 300_000)
+    order, present, starts = group_rows(ids)
+    assert order is not None
+    assert (order == np.argsort(ids, kind="stable")).all()
+    assert (np.repeat(present, np.diff(starts)) == ids[order]).all()
+
+
+def test_a_nan_of_any_sign_sorts_last(tmp_path: Path) -> None:
+    schema = schema_of(DoubleType())
+    negative = np.array([0xFFF8000000000001], np.uint64).view(np.float64)
+    values = pa.array(np.concatenate(([1.0], negative, [math.nan, math.inf])))
+    rows = pa.table({"id": range(4), "v": values}, schema=iceberg_to_arrow(schema))
+    order = SortOrder(SortField(2, IdentityTransform(), SortDirection.ASC, NullOrder.NULLS_FIRST), order_id=1)
+    assert read(write(rows, target(tmp_path, schema, order=order)).files)["id"].to_pylist() == [0, 3, 1, 2]
 
 
 def test_columns_in_structs_partition_and_sort(tmp_path: Path) -> None:

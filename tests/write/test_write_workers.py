@@ -101,6 +101,12 @@ def test_a_stream_that_ends_early_leaves_the_piles_their_size() -> None:
     assert sum(0 < len(pile) < 100 for pile in piles) <= 2  # at the very end
 
 
+def test_a_thread_whose_stream_has_ended_helps_with_the_others() -> None:
+    both = threading.Barrier(2)
+    pull_streams([batches(0), batches(20)], lambda _: both.wait(10) and None, PileSize(100, 10**9), 2, Stop())
+    assert not both.broken
+
+
 def test_tasks_run_on_several_threads() -> None:
     barrier = threading.Barrier(3)
     run_tasks([lambda: barrier.wait(10) and None] * 3, 3, Stop())

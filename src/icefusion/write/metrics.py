@@ -242,10 +242,8 @@ def _bounds(
     if not lowers:
         return None, None
     key = _signed if isinstance(iceberg_type, DecimalType) and isinstance(lowers[0], bytes) else None
+    # (Of the two zeros, Parquet's writer takes -0.0 for a least value and 0.0 for a greatest, so both are enclosed.)
     lower, upper = min(lowers, key=key), max(uppers, key=key)
-    if floating:
-        # Both zeros are equal to min and max; the bounds must hold in an order where -0.0 is the lesser.
-        lower, upper = (-0.0 if lower == 0 else lower), (0.0 if upper == 0 else upper)
     return (
         truncate_lower(iceberg_type, _serialise(iceberg_type, lower), length),
         truncate_upper(iceberg_type, _serialise(iceberg_type, upper), length),

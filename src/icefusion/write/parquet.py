@@ -169,7 +169,6 @@ class _OpenFile:
             # The file is about to be deleted, whatever state it is in.
             with contextlib.suppress(Exception):
                 resource.close()
-        self._writer.is_open = False  # or it would try to close again when it is collected
 
     def _tell(self) -> int:
         return int(self._sink.tell())
