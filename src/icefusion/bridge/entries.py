@@ -25,11 +25,16 @@ from pyiceberg.manifest import (
 from pyiceberg.schema import Schema
 from pyiceberg.types import DoubleType, StructType
 
-__all__ = ["live_entries"]
+__all__ = ["read_entries"]
 
 
-def live_entries(manifest: ManifestFile, io: FileIO) -> list[ManifestEntry]:
-    """The entries of a manifest that are not marked as deleted, with what they inherit from it filled in.
+def read_entries(manifest: ManifestFile, io: FileIO, *, deleted: bool = False) -> list[ManifestEntry]:
+    """The entries of a manifest, with what they inherit from it filled in.
+
+    Args:
+        manifest: The manifest.
+        io: Where it is read.
+        deleted: Whether entries that are marked as deleted are wanted too.
 
     Raises:
         Exception: Whatever PyIceberg raises on a file that is missing or no manifest.
@@ -41,7 +46,9 @@ def live_entries(manifest: ManifestFile, io: FileIO) -> list[ManifestEntry]:
         read_enums={0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
     ) as reader:
         return [
-            _inherit_from_manifest(entry, manifest) for entry in reader if entry.status != ManifestEntryStatus.DELETED
+            _inherit_from_manifest(entry, manifest)
+            for entry in reader
+            if deleted or entry.status != ManifestEntryStatus.DELETED
         ]
 
 

@@ -10,6 +10,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestEntryStatus, ManifestFile
 from pyiceberg.table.snapshots import Snapshot
 
+from icefusion.bridge.entries import read_entries
 from icefusion.errors import StorageError
 
 __all__ = ["ManifestReader"]
@@ -76,7 +77,7 @@ class ManifestReader:
                 self._files.move_to_end(path)
                 return self._files[path]
         try:
-            files = tuple(entry.data_file for entry in manifest.fetch_manifest_entry(io, discard_deleted=True))
+            files = tuple(entry.data_file for entry in read_entries(manifest, io))
         except Exception as exc:
             raise _unreadable("manifest", path, exc) from exc
         with self._lock:
@@ -97,7 +98,7 @@ class ManifestReader:
             if manifest.added_snapshot_id != snapshot.snapshot_id:
                 continue
             try:
-                entries = manifest.fetch_manifest_entry(io, discard_deleted=False)
+                entries = read_entries(manifest, io, deleted=True)
             except Exception as exc:
                 raise _unreadable("manifest", manifest.manifest_path, exc) from exc
             for entry in entries:

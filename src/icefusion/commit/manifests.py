@@ -37,7 +37,7 @@ from pyiceberg.table.locations import LocationProvider, load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
 
-from icefusion.bridge.entries import live_entries
+from icefusion.bridge.entries import read_entries
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.config import WriteProperties
 from icefusion.errors import ConfigurationError
@@ -148,7 +148,7 @@ class ManifestStage:
 
     def _carried_entries(self, manifest: ManifestFile) -> Iterable[ManifestEntry]:
         """The live entries of a manifest as they stand in a manifest that replaces it."""
-        for entry in live_entries(manifest, self.io):
+        for entry in read_entries(manifest, self.io):
             if manifest.sequence_number == UNASSIGNED_SEQ:
                 # Our own files keep their status, and inherit their sequence numbers later.
                 yield ManifestEntry.from_args(
