@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.util import find_spec
 
-import icefusion
 import pytest
 from interop_readers import DuckDBReader, PyIcebergReader, Reader, SparkReader
 from interop_tables import SparkWriter
 from spark_client import Spark, find_spark_python
+
+import icefusion
 
 DUCKDB_MODULES = ("duckdb", "duckdb_extension_iceberg", "duckdb_extension_avro")
 READERS = (

@@ -6,7 +6,7 @@ A case that an engine cannot have is named in `TypeCase.without` with the reason
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import chain
@@ -38,6 +38,9 @@ NAN, INFINITY = float("nan"), float("inf")
 
 # One Unicode text of each kind of UTF-8 length, quotes, control characters, and a prefix of another.
 TEXTS = ("", "a", "aa", "naïve café", "日本語テキスト", "🦆🧊 melts", 'quo\'te "d" \\n', "tab\tnew\nline", "~" * 40)
+
+
+_UUIDS = (UUID(int=0), UUID("f79c3e09-677c-4bbd-a479-3f349cb785e7"), UUID(int=2**128 - 1))
 
 
 def _utc(*parts: int) -> dt.datetime:
@@ -116,13 +119,13 @@ PRIMITIVES: tuple[TypeCase, ...] = (
         "c_decimal_9",
         "decimal(9, 2)",
         pa.decimal128(9, 2),
-        tuple(map(Decimal, "0.00 0.01 -0.01 9.99 -10.65 -9999999.99 9999999.99".split())),
+        tuple(map(Decimal, ("0.00", "0.01", "-0.01", "9.99", "-10.65", "-9999999.99", "9999999.99"))),
     ),
     TypeCase(
         "c_decimal_18",
         "decimal(18, 6)",
         pa.decimal128(18, 6),
-        tuple(map(Decimal, "0.000000 0.000001 -0.000001 1.500000 -999999999999.999999".split())),
+        tuple(map(Decimal, ("0.000000", "0.000001", "-0.000001", "1.500000", "-999999999999.999999"))),
     ),
     TypeCase(
         "c_decimal_38",
@@ -182,7 +185,7 @@ PRIMITIVES: tuple[TypeCase, ...] = (
         "c_uuid",
         "uuid",
         pa.uuid(),
-        (UUID(int=0), UUID("f79c3e09-677c-4bbd-a479-3f349cb785e7"), UUID(int=2**128 - 1)),
+        _UUIDS,
         NO_UUID_DDL,
     ),
 )
@@ -259,7 +262,10 @@ NESTED: tuple[TypeCase, ...] = (
 
 TYPES: tuple[TypeCase, ...] = (*PRIMITIVES, *NESTED)
 
-_BUCKETED = ("c_int", "c_bigint", "c_decimal_9", "c_decimal_18", "c_decimal_38", "c_date", "c_time", "c_timestamp", "c_timestamptz", "c_string", "c_binary", "c_fixed", "c_uuid")  # fmt: skip
+_BUCKETED = (
+    *("c_int", "c_bigint", "c_decimal_9", "c_decimal_18", "c_decimal_38", "c_date", "c_time", "c_timestamp"),
+    *("c_timestamptz", "c_string", "c_binary", "c_fixed", "c_uuid"),
+)
 _TRUNCATED = ("c_int", "c_bigint", "c_decimal_9", "c_decimal_18", "c_decimal_38", "c_string", "c_binary")
 _DATED = ("c_date", "c_timestamp", "c_timestamptz")
 
@@ -347,7 +353,7 @@ LEFT_OUT: tuple[LeftOut, ...] = (
         ("identity",),
         ("c_uuid",),
         "Iceberg 1.10 orders uuids as pairs of signed numbers, and so misreads bounds that begin with a high bit",
-        (UUID("f79c3e09-677c-4bbd-a479-3f349cb785e7"),),
+        _UUIDS,
     ),
     LeftOut(
         "spark",

@@ -10,10 +10,9 @@ from typing import Any, Protocol
 from urllib.parse import urlparse
 
 import pyarrow as pa
+from interop_cases import TypeCase
 from pyiceberg.expressions import EqualTo, IsNaN, IsNull
 from pyiceberg.table import StaticTable
-
-from interop_cases import TypeCase
 from spark_client import Spark
 
 __all__ = ["DuckDBReader", "PyIcebergReader", "Reader", "SparkReader", "quoted"]

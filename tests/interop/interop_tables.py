@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
-import icefusion
 import pyarrow as pa
 import pyarrow.parquet as pq
 from interop_cases import TypeCase
 from spark_client import Spark
+
+import icefusion
 
 __all__ = ["SparkWriter", "append_twice", "create_with_icefusion", "location_of"]
 

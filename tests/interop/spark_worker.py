@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlparse
 
+import snowpark_connect_deps_iceberg
+from pyspark.sql import SparkSession
+from pyspark.sql.types import TimestampType
+
 RUNTIME = "iceberg-spark-runtime-3.5_2.12-1.10.2.jar"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -30,10 +34,6 @@ def main() -> None:
 
 
 def start(folder: Path) -> Any:
-    import snowpark_connect_deps_iceberg
-    from pyspark.sql import SparkSession
-    from pyspark.sql.types import TimestampType
-
     # PySpark's own way, over the local time, fails at the edge of the year 1 and hands out instants without a zone.
     TimestampType.fromInternal = lambda _, micros: None if micros is None else EPOCH + timedelta(microseconds=micros)
     jar = Path(snowpark_connect_deps_iceberg.__file__).parent / "jars" / RUNTIME

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import icefusion
 import pyarrow as pa
 import pytest
 from interop_evolution import EVOLVED, ROWS_AFTER, ROWS_BEFORE, SQL_COLUMNS
@@ -16,6 +15,8 @@ from pyiceberg.table import Table
 from pyiceberg.transforms import BucketTransform, IdentityTransform, MonthTransform, TruncateTransform
 from pyiceberg.types import DecimalType, DoubleType, IntegerType, LongType, StringType
 from spark_client import Spark
+
+import icefusion
 
 SPARK_CHANGES = (
     "RENAME COLUMN old_name TO new_name",

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-import icefusion
 import pyarrow as pa
 import pytest
 from interop_cases import (
@@ -28,6 +27,8 @@ from interop_tables import SparkWriter, append_twice, create_with_icefusion, loc
 from pyiceberg.table import Table
 from pyiceberg.transforms import parse_transform
 from spark_client import Spark
+
+import icefusion
 
 WRITERS = ("pyiceberg", pytest.param("spark", marks=pytest.mark.spark))
 EACH_TRANSFORM = pytest.mark.parametrize("case", TRANSFORMS, ids=str)
@@ -85,6 +86,18 @@ def test_another_engine_finds_each_value_in_partitions_that_icefusion_wrote(
     if reader.name == "spark":  # whose statements are slow; it recomputes all of the partition values below
         values = [None, *values[2::4]]
     assert reader.ids_where_each(location, column, values) == expected_ids(given, column, values)
+
+
+@EACH_TRANSFORM
+def test_icefusion_finds_each_value_in_partitions_that_it_wrote(
+    session: icefusion.Session, case: TransformCase
+) -> None:
+    column = values_to_write(case)
+    table = f"ns.own_{case.transform}_{column.name}"
+    create_with_icefusion(session, table, [column], [case.sql])
+    given = append_twice(session, table, arrow_table((column,)), arrow_table((column,), first_id=100))
+    values = values_to_ask_for(case, "icefusion")
+    assert ids_where_each(session, table, column, values) == expected_ids(given, column, values)
 
 
 @pytest.mark.spark

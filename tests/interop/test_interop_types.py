@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import icefusion
 import pyarrow as pa
 import pytest
 from interop_cases import TYPES, TypeCase, arrow_table, cases_for
 from interop_readers import Reader
 from interop_rows import column_by_id, expected_column
 from interop_tables import SparkWriter, append_twice, create_with_icefusion, location_of
+
+import icefusion
 
 WRITERS = ("pyiceberg", pytest.param("spark", marks=pytest.mark.spark))
 EACH_TYPE = pytest.mark.parametrize("case", TYPES, ids=lambda case: case.name)
