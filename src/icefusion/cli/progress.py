@@ -1,4 +1,4 @@
-"""Progress of a write, on a terminal: rows, bytes, rate. Elsewhere nothing is shown."""
+"""Progress of a write: rows, bytes, rate."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class WriteProgress:
     """Told of rows as they are written, shows how far a write is: one write for each time that it is entered.
 
     Args:
-        console: Where to show it; nothing is shown unless this is a terminal.
+        console: Where to show it. What is no terminal gets a line at the end with ``keep``, else nothing.
         label: What is being written.
         total_bytes: Bytes of the input, where they are known; a bar shows how much of it was read.
         keep: Leave the last state on the screen.
@@ -65,7 +65,7 @@ class WriteProgress:
         """Begin to count."""
         self.rows = self.size_bytes = 0
         self._began = time.monotonic()
-        if self._keep:
+        if self._keep and self._console.is_terminal:
             self._start()
         return self
 
@@ -74,7 +74,8 @@ class WriteProgress:
         self.rows += rows
         self.size_bytes += size_bytes
         # What is over in a blink shall not flicker.
-        if self._progress is None and time.monotonic() - self._began > _SHOWN_AFTER_S:
+        late = time.monotonic() - self._began > _SHOWN_AFTER_S
+        if late and self._progress is None and self._console.is_terminal:
             self._start()
         if self._progress is not None:
             self._progress.update(self._task, rows=self.rows, size_bytes=self.size_bytes)
@@ -93,8 +94,7 @@ class WriteProgress:
             _Written(),
             TimeElapsedColumn(),
         ]
-        disabled = not self._console.is_terminal
-        self._progress = Progress(*columns, console=self._console, transient=not self._keep, disable=disabled)
+        self._progress = Progress(*columns, console=self._console, transient=not self._keep)
         self._task = self._progress.add_task(
             self._label, total=self._total_bytes, rows=self.rows, size_bytes=self.size_bytes
         )
@@ -103,12 +103,11 @@ class WriteProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._keep and error is None and not self._console.is_terminal:
+            seconds = time.monotonic() - self._began
+            self._console.print(f"  {self._label} {_written(self.rows, self.size_bytes, seconds)}")
         if self._progress is None:
             return
-        if error is None and not self._console.is_terminal:
-            self._console.print(
-                f"  {self._label} {_written(self.rows, self.size_bytes, time.monotonic() - self._began)}"
-            )
         if error is None:
             total = self._total_bytes or max(self.rows, 1)
             self._progress.update(self._task, completed=total, total=total)
