@@ -9,6 +9,7 @@ on bounds that another writer got wrong, keeps it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from uuid import UUID
 
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.visitors import (
@@ -21,7 +22,8 @@ from pyiceberg.expressions.visitors import (
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.types import NestedField
+from pyiceberg.typedef import Record
+from pyiceberg.types import NestedField, UUIDType
 
 __all__ = ["FileTests", "schema_with_dropped_columns"]
 
@@ -67,10 +69,13 @@ class FileTests:
 
     def _partition_test(self, spec_id: int) -> Test:
         try:
-            partition_schema = Schema(*self._specs[spec_id].partition_type(self._schema).fields)
+            fields = self._specs[spec_id].partition_type(self._schema).fields
+            partition_schema = Schema(*fields)
             evaluate = expression_evaluator(partition_schema, self._projected(spec_id), case_sensitive=True)
         except Exception:
             return lambda _: True
+        if any(isinstance(field.field_type, UUIDType) for field in fields):
+            return lambda file: evaluate(_with_uuids_as_bytes(file.partition))
         return lambda file: evaluate(file.partition)
 
     def _projected(self, spec_id: int) -> BooleanExpression:
@@ -87,6 +92,12 @@ def schema_with_dropped_columns(schema: Schema, metadata: TableMetadata) -> Sche
                 known.add(field.field_id)
                 fields.append(NestedField(field.field_id, f"\0dropped {field.field_id}", field.field_type))
     return Schema(*fields)
+
+
+def _with_uuids_as_bytes(partition: Record) -> Record:
+    """Partition values in the form of PyIceberg's literals, which never equal the UUID objects that it reads."""
+    values = (partition[index] for index in range(len(partition)))
+    return Record(*(value.bytes if isinstance(value, UUID) else value for value in values))
 
 
 def _guarded(test: Callable[..., bool]) -> Callable[..., bool]:
