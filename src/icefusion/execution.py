@@ -217,7 +217,15 @@ class Executor:
         )
         streams = planned.streams(self._threads)
         written = self._write(staged.name, staged.metadata, staged.io, streams, alignment.apply, given.progress)
-        reports = self._commit_created(staged, written, state.idempotency_key)
+        try:
+            reports = self._commit_created(staged, written, state.idempotency_key)
+        except TableExistsError:
+            # Somebody may have made it under the same key meanwhile.
+            existing = self._client.find(identifier)
+            landed = find_landed(existing.metadata, state.idempotency_key) if existing is not None else None
+            if landed is None:
+                raise
+            return landed_result("CREATE TABLE AS", landed, began)
         report = StatementReport(
             "CREATE TABLE AS",
             seconds=time.perf_counter() - began,

@@ -19,7 +19,7 @@ locked before the newest state is read, so that a writer who lost a race cannot 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
@@ -29,6 +29,7 @@ from icefusion.commit.conflicts import Conflict, find_conflict
 from icefusion.commit.fold import Stage, TableFold
 from icefusion.commit.group import Groups
 from icefusion.commit.idempotency import Landed, find_landed
+from icefusion.commit.metadata import dropped_metadata_files
 from icefusion.commit.operations import Change, CreateChange, TableChange
 from icefusion.commit.retry import Attempts
 from icefusion.commit.swap import HeldRows, Lost, Refused, SwapOutcome, Swapped, Unknown, can_swap_many, hold_rows, swap
@@ -38,6 +39,7 @@ from icefusion.errors import (
     CommitFailedError,
     CommitStateUnknownError,
     IcefusionError,
+    StorageError,
     TableExistsError,
     TableNotFoundError,
 )
@@ -111,6 +113,7 @@ class CommitRequest:
     may_have_landed: bool = False
     stages: tuple[Stage, ...] = field(default=(), repr=False)
     unknown: Exception | None = field(default=None, repr=False)
+    doubtful: list[tuple[TableHandle, str]] = field(default_factory=list, repr=False)
 
     @property
     def snapshot_ids(self) -> dict[str, int]:
@@ -179,6 +182,10 @@ class Committer:
     # One group of requests, all to the same tables
 
     def _run(self, group: Sequence[CommitRequest]) -> None:
+        for wave in _waves(group):
+            self._run_wave(wave)
+
+    def _run_wave(self, group: Sequence[CommitRequest]) -> None:
         properties = group[0].changes[0].metadata.properties
         attempts = Attempts(self._retry.for_table(properties), self._clock)
         try:
@@ -198,6 +205,8 @@ class Committer:
                     continue
                 if not request.may_have_landed:
                     self._clean(request, {})
+                    # Whoever goes on with it has to write everything anew.
+                    request.stages = tuple(replace(stage) for stage in request.stages)
                 elif request.unknown is None:
                     request.unknown = InterruptedError("the commit was interrupted")
             raise
@@ -210,19 +219,20 @@ class Committer:
             if heads is None:
                 return
             folds = {key: TableFold(base, self._clock) for key, base in _bases(group, heads).items()}
-            members = [request for request in group if request.outcome is None and self._admit(request, folds)]
+            members = [request for request in group if request.outcome is None and self._add(request, folds)]
             if not members:
                 return
-            for request in members:
-                for stage in request.stages:
-                    folds[_key(stage.change)].add(stage)
             together = can_swap_many(self._client)
             stages = [stage for request in members for stage in request.stages]
             # A table that was only read is held still by the same swap, where the catalog can do that.
             keys = list(dict.fromkeys(_key(stage.change) for stage in stages if together or stage.changes_table))
-            for request in members:
-                request.may_have_landed = True
-            result = swap(self._client, [folds[key].move() for key in keys], self._clock, lock)
+            moves = [folds[key].move() for key in keys]
+            result = swap(self._client, moves, self._clock, lock, lambda: _let_land(members))
+        except StorageError as error:
+            for request in group:
+                if request.outcome is None:
+                    self._end(request, Rejected(error))
+            return
         finally:
             if lock is not None:
                 lock.release()
@@ -254,6 +264,7 @@ class Committer:
                 attempts.last = str(error)
                 for request in members:
                     request.unknown = error
+                    request.doubtful += result.written
 
     def _look(
         self,
@@ -291,6 +302,23 @@ class Committer:
                     self._end(request, Rejected(_failed(f"table {change.name} was dropped during the transaction")))
                     break
         return heads
+
+    def _add(self, request: CommitRequest, folds: dict[tuple[str, ...], TableFold]) -> bool:
+        """Put a request on top of its tables; one that no longer fits or cannot be written ends, alone."""
+        try:
+            if not self._admit(request, folds):
+                return False
+            for stage in request.stages:
+                folds[_key(stage.change)].add(stage)
+        except MemoryError:
+            raise
+        except IcefusionError as error:
+            self._end(request, Rejected(error))
+        except Exception as exc:  # any store's own errors
+            failed = StorageError(f"the manifests of the commit to {request.names} could not be written: {exc}")
+            failed.__cause__ = exc
+            self._end(request, Rejected(failed))
+        return request.outcome is None
 
     def _admit(self, request: CommitRequest, folds: dict[tuple[str, ...], TableFold]) -> bool:
         """Whether a request still fits the newest states, with what stands before it in the group."""
@@ -351,6 +379,12 @@ class Committer:
             )
         )
         self._clean(request, tables)
+        for base, location in request.doubtful:
+            head = tables[base.identifier]
+            if location == head.metadata_location or location in {e.metadata_file for e in head.metadata.metadata_log}:
+                delete_files(head.io, dropped_metadata_files(base.metadata, head.metadata))
+            else:
+                delete_files(head.io, [location])
 
     def _clean(self, request: CommitRequest, landed: dict[tuple[str, ...], TableHandle]) -> None:
         """Delete the manifests and lists that belong to nothing now."""
@@ -362,6 +396,29 @@ class Committer:
 
 def _key(change: Change) -> tuple[str, ...]:
     return change.base.handle.identifier if isinstance(change, CreateChange) else change.base.identifier
+
+
+def _let_land(members: Sequence[CommitRequest]) -> None:
+    for request in members:
+        request.may_have_landed = True
+
+
+def _waves(group: Sequence[CommitRequest]) -> list[list[CommitRequest]]:
+    """Requests that can be swapped in together: of those with the same idempotency key, one after the other.
+
+    The second may only be told that its key has landed once that is so.
+    """
+    waves: list[tuple[set[str], list[CommitRequest]]] = []
+    for request in group:
+        own = {change.idempotency_key for change in request.changes if change.idempotency_key is not None}
+        for keys, members in waves:
+            if keys.isdisjoint(own):
+                keys.update(own)
+                members.append(request)
+                break
+        else:
+            waves.append((own, [request]))
+    return [members for _, members in waves]
 
 
 def _identifiers(group: Sequence[CommitRequest]) -> list[tuple[str, ...]]:

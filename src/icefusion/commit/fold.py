@@ -27,7 +27,7 @@ from pyiceberg.table.update import (
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
 from icefusion.commit.catalog import StagedTable, TableHandle
-from icefusion.commit.idempotency import SUMMARY_KEY, Landed, recorded
+from icefusion.commit.idempotency import SUMMARY_KEY, Landed, find_landed, recorded
 from icefusion.commit.manifests import ManifestStage
 from icefusion.commit.metadata import apply_updates
 from icefusion.commit.operations import Change, CreateChange, added_files
@@ -71,14 +71,20 @@ class Stage:
         if head is None:
             return False
         if self.files:
-            return head.metadata.snapshot_by_id(self.snapshot_id) is not None
+            if head.metadata.snapshot_by_id(self.snapshot_id) is not None:
+                return True
+            # The snapshot may have expired since.
+            landed = find_landed(head.metadata, self.change.idempotency_key)
+            return landed is not None and landed.snapshot_id == self.snapshot_id
         return head.metadata.table_uuid == self.change.metadata.table_uuid
 
     def leftovers(self, landed: TableHandle | None) -> list[str]:
         """What was written and belongs to nothing: all of it, or what the landed snapshot does not need."""
-        snapshot = landed.metadata.snapshot_by_id(self.snapshot_id) if landed is not None else None
-        if snapshot is None:
+        if landed is None:
             return self._manifests.written
+        snapshot = landed.metadata.snapshot_by_id(self.snapshot_id)
+        if snapshot is None:
+            return []  # it has expired; which of them later snapshots use cannot be told
         needed = self._needed.get(snapshot.manifest_list, frozenset(self._manifests.written))
         return [path for path in self._manifests.written if path not in needed]
 

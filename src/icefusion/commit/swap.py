@@ -13,7 +13,7 @@ they can are asked to move several in one request.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, ro
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.metadata import apply_updates, dropped_metadata_files, next_metadata_location, write_metadata_file
 from icefusion.commit.rest import commit_tables, offers_transactions
-from icefusion.errors import CatalogError, IcefusionError
+from icefusion.errors import CatalogError, IcefusionError, StorageError
 
 __all__ = [
     "HeldRows",
@@ -101,9 +101,15 @@ class Refused:
 
 @dataclass(frozen=True)
 class Unknown:
-    """It may have landed or not."""
+    """It may have landed or not.
+
+    Attributes:
+        error: What came instead of an answer.
+        written: The metadata files that stand for it, each with the state that it was to replace.
+    """
 
     error: Exception
+    written: tuple[tuple[TableHandle, str], ...] = ()
 
 
 SwapOutcome = Swapped | Lost | Refused | Unknown
@@ -149,9 +155,14 @@ def hold_rows(client: CatalogClient, identifiers: Sequence[tuple[str, ...]]) -> 
             # A change that changes nothing locks the row (or all of SQLite's file) on every database.
             rows = update(table).where(*row_filter(catalog.name, identifier))
             connection.execute(rows.values(metadata_location=table.c.metadata_location))
-    except SQLAlchemyError:
+    except Exception:  # without the lock it is decided by the race
+        connection.invalidate()
         connection.close()
         return None
+    except BaseException:
+        connection.invalidate()
+        connection.close()
+        raise
     return HeldRows(connection, transaction)
 
 
@@ -161,7 +172,13 @@ def can_swap_many(client: CatalogClient) -> bool:
     return isinstance(catalog, SqlCatalog) or (isinstance(catalog, RestCatalog) and offers_transactions(catalog))
 
 
-def swap(client: CatalogClient, moves: Sequence[Move], clock: Clock, held: HeldRows | None = None) -> SwapOutcome:
+def swap(
+    client: CatalogClient,
+    moves: Sequence[Move],
+    clock: Clock,
+    held: HeldRows | None = None,
+    asking: Callable[[], None] = lambda: None,
+) -> SwapOutcome:
     """Move tables to their next state, all or none. A move without updates only makes sure that its table stays.
 
     Args:
@@ -169,9 +186,14 @@ def swap(client: CatalogClient, moves: Sequence[Move], clock: Clock, held: HeldR
         moves: One for each table; more than one only where `can_swap_many`.
         clock: Tells the time of the change.
         held: The lock on the tables' rows, where there is one.
+        asking: Called right before the catalog is asked: whatever interrupts it afterwards, it may have landed.
+
+    Raises:
+        StorageError: A metadata file could not be written; nothing landed.
     """
     if isinstance(client.catalog, SqlCatalog):
-        return _SqlSwap(client, client.catalog, clock, held).run(moves)
+        return _SqlSwap(client, client.catalog, clock, held, asking).run(moves)
+    asking()
     if len(moves) == 1:
         return _swap_one(client, moves[0])
     if not isinstance(client.catalog, RestCatalog):
@@ -182,23 +204,33 @@ def swap(client: CatalogClient, moves: Sequence[Move], clock: Clock, held: HeldR
 class _SqlSwap:
     """Conditional UPDATEs (and INSERTs for new tables) in one SQL transaction."""
 
-    def __init__(self, client: CatalogClient, catalog: SqlCatalog, clock: Clock, held: HeldRows | None) -> None:
+    def __init__(
+        self,
+        client: CatalogClient,
+        catalog: SqlCatalog,
+        clock: Clock,
+        held: HeldRows | None,
+        asking: Callable[[], None],
+    ) -> None:
         self._client = client
         self._catalog = catalog
         self._clock = clock
         self._held = held
+        self._asking = asking
+        self._asked = False
         self._written: list[tuple[TableHandle, str]] = []
 
     def run(self, moves: Sequence[Move]) -> SwapOutcome:
         try:
             states = [self._stage(move) for move in moves]
+            outcome = self._execute(moves, states)
         except CommitFailedException as exc:
             self._discard()
             return Lost(str(exc))
         except BaseException:
-            self._discard()
+            if not self._asked:
+                self._discard()
             raise
-        outcome = self._execute(moves, states)
         if isinstance(outcome, (Lost, Refused)):
             self._discard()
         elif isinstance(outcome, Swapped):
@@ -217,10 +249,16 @@ class _SqlSwap:
         metadata = apply_updates(handle.metadata, move.updates, base_location=base_location, clock=self._clock)
         location = next_metadata_location(metadata, base_location)
         self._written.append((handle, location))
-        write_metadata_file(metadata, handle.io, location)
+        try:
+            write_metadata_file(metadata, handle.io, location)
+        except MemoryError:
+            raise
+        except Exception as exc:  # any store's own errors
+            raise StorageError(f"{location}: the metadata of {handle.name} could not be written: {exc}") from exc
         return handle.with_state(metadata, location)
 
     def _execute(self, moves: Sequence[Move], states: Sequence[TableHandle]) -> SwapOutcome:
+        committed = False
         try:
             with self._transaction() as (connection, transaction):
                 # Tables are moved in one order everywhere, so that two such transactions cannot wait for each other.
@@ -229,13 +267,22 @@ class _SqlSwap:
                     if lost is not None:
                         transaction.rollback()
                         return lost
+                self._asked = True
+                self._asking()
                 try:
                     transaction.commit()
-                except SQLAlchemyError as exc:
-                    return Unknown(exc)
-        except SQLAlchemyError as exc:
-            # Before COMMIT: the database takes back what was not committed.
-            return Lost(f"the catalog's database failed before the commit: {exc.__class__.__name__}: {exc.args[:1]}")
+                except BaseException:
+                    # A connection on which the change still waits would bring it to light under the next user's COMMIT.
+                    connection.invalidate()
+                    raise
+                committed = True
+        except Exception as exc:  # a driver's own errors too
+            if not self._asked:
+                # The database takes back what was not committed.
+                return Lost(f"the catalog's database failed before the commit: {type(exc).__name__}: {exc.args[:1]}")
+            if not committed:
+                return Unknown(exc, tuple(self._written))
+            logger.warning("could not give a connection to the catalog back", exc_info=True)
         return Swapped(tuple(states))
 
     @contextmanager
