@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +13,13 @@ from pyiceberg.catalog import Catalog
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock, SystemClock
-from icefusion.commit.catalog import CatalogClient, open_catalog, open_embedded, wrap_catalog
+from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.committer import Committer
+from icefusion.commit.opening import open_catalog, open_embedded, wrap_catalog
 from icefusion.commit.pools import PoolStats
 from icefusion.commit.retry import Attempts
 from icefusion.config import BatchConfig, PoolConfig, RetryConfig, default_threads, parse_bytes
 from icefusion.errors import (
-    BindError,
     CommitConflictError,
     ConfigurationError,
     ParseError,
@@ -31,6 +31,7 @@ from icefusion.query.engine import Engine
 from icefusion.query.sources import Source
 from icefusion.reports import Reporter, StatementReport
 from icefusion.result import Result
+from icefusion.script import check_keyed, distribute
 from icefusion.sql import statements as st
 from icefusion.sql.parser import parse_script
 from icefusion.sql.volatile import is_volatile
@@ -200,26 +201,10 @@ class Session:
         if not statements:
             raise ParseError("there is no statement in the text", hint="e.g. SELECT 1")
         if idempotency_key is not None:
-            self._check_keyed(statements)
+            check_keyed(statements, in_transaction=self.in_transaction)
         named = {name: Source.of(name, value) for name, value in (sources or {}).items()}
-        for statement, parameters in _distribute(statements, params):
+        for statement, parameters in distribute(statements, params):
             yield self._statement(statement, Statement(parameters, named, progress), idempotency_key)
-
-    def _check_keyed(self, script: Sequence[st.Statement]) -> None:
-        """An idempotency key stands for one write, which commits by itself."""
-        writes = sum(
-            isinstance(s, st.Insert) or (isinstance(s, st.CreateTable) and s.query is not None) for s in script
-        )
-        if writes != 1:
-            raise ConfigurationError(
-                f"idempotency_key: expected a text with one statement that writes rows, found {writes}",
-                hint="for several statements use session.transaction(idempotency_key=...)",
-            )
-        if self._current is not None:
-            raise TransactionError(
-                "idempotency_key: a transaction is open, which lands as a whole",
-                hint="give the key to session.transaction(idempotency_key=...)",
-            )
 
     def _statement(self, statement: st.Statement, given: Statement, idempotency_key: str | None) -> Result:
         match statement:
@@ -451,39 +436,3 @@ class Pool:
     def stats(self) -> PoolStats | None:
         """How many connections there are just now; None for catalogs that do not tell."""
         return self._client.stats()
-
-
-def _distribute(script: Sequence[st.Statement], params: Parameters) -> list[tuple[st.Statement, Parameters]]:
-    """Each statement with the parameters that are its own.
-
-    Named values go to every statement that uses them. Values by position can belong to one statement only.
-    """
-    wanted = [_parameters(statement) for statement in script]
-    users = sum(bool(names) for names in wanted)
-    if params is None or len(script) == 1:
-        return [(statement, params) for statement in script]
-    if isinstance(params, Mapping):
-        unused = sorted(set(params) - {name for names in wanted for name in names})
-        if unused:
-            raise BindError(f"no statement has a parameter ${unused[0]}")
-        return [
-            (statement, {name: params[name] for name in names if name in params})
-            for statement, names in zip(script, wanted, strict=True)
-        ]
-    if users > 1:
-        raise BindError(
-            f"{users} statements of the script have parameters by position",
-            hint="name them: $id with params={'id': ...}",
-        )
-    return [(statement, params if names else None) for statement, names in zip(script, wanted, strict=True)]
-
-
-def _parameters(statement: st.Statement) -> tuple[str, ...]:
-    match statement:
-        case st.Query():
-            return statement.parameters
-        case st.Insert():
-            return statement.query.parameters
-        case st.CreateTable() if statement.query is not None:
-            return statement.query.parameters
-    return ()

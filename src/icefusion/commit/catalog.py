@@ -14,14 +14,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import requests
 from pyiceberg import exceptions as foreign
-from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.partitioning import PartitionSpec
@@ -31,27 +29,20 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import TableUpdate
-from pyiceberg.utils.config import Config
 from sqlalchemy import Connection, Engine, select
-from sqlalchemy.exc import SQLAlchemyError
 
-from icefusion.commit.pools import PoolStats, open_engine, sql_stats, warm_up
+from icefusion.commit.pools import PoolStats, sql_stats
 from icefusion.commit.rest import PooledRestCatalog
-from icefusion.config import PoolConfig
+from icefusion.commit.translate import translated
 from icefusion.errors import (
-    CatalogError,
-    ConfigurationError,
     IcefusionError,
-    NamespaceExistsError,
-    NamespaceNotEmptyError,
     NamespaceNotFoundError,
-    TableExistsError,
     TableNotFoundError,
 )
 from icefusion.naming import nearest
 from icefusion.sql.statements import Name
 
-__all__ = ["CatalogClient", "StagedTable", "TableHandle", "open_catalog", "open_embedded", "wrap_catalog"]
+__all__ = ["CatalogClient", "StagedTable", "TableHandle", "row_filter"]
 
 _CACHED_TABLES = 256
 
@@ -120,59 +111,6 @@ class StagedTable:
     def io(self) -> FileIO:
         """Access to the table's files."""
         return self.handle.io
-
-
-def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str = "default") -> CatalogClient:
-    """The embedded catalog in a folder: a SQLite file beside the tables' own folders; created when missing.
-
-    Raises:
-        ConfigurationError: The path is not a folder, or cannot be made one.
-    """
-    root = Path(folder).expanduser().absolute()
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise ConfigurationError(
-            f"cannot use {str(root)!r} as a warehouse: {exc.strerror or exc}", hint="name a folder that can be written"
-        ) from exc
-    properties = {"uri": f"sqlite:///{root / 'catalog.db'}", "warehouse": root.as_uri()}
-    with translated(f"the catalog in {root}"):
-        return CatalogClient(_PooledSqlCatalog(name, pool, properties))
-
-
-def open_catalog(name: str | None, properties: Mapping[str, str], *, pool: PoolConfig) -> CatalogClient:
-    """A catalog by PyIceberg's properties, completed from its configuration file and environment by its name.
-
-    Raises:
-        ConfigurationError: The properties describe no catalog.
-        CatalogError: The catalog could not be reached.
-    """
-    with translated(f"catalog {name or 'default'!r}"):
-        try:
-            known = Config()
-            name = name or known.get_default_catalog_name()
-            merged = {**(known.get_catalog_config(name) or {}), **properties}
-            uri = merged.get("uri")
-            if "py-catalog-impl" not in merged and (
-                merged.get("type") == "sql" or ("type" not in merged and _is_sql(uri))
-            ):
-                return CatalogClient(_PooledSqlCatalog(name, pool, {key: str(merged[key]) for key in merged}))
-            if "py-catalog-impl" not in merged and (
-                merged.get("type") == "rest" or ("type" not in merged and _is_http(uri))
-            ):
-                return CatalogClient(PooledRestCatalog(name, pool, merged))
-            return CatalogClient(load_catalog(name, **properties))
-        except (ValueError, KeyError) as exc:
-            raise ConfigurationError(
-                f"catalog {name or 'default'!r} cannot be opened: {exc}",
-                hint="give PyIceberg catalog properties, e.g. type='rest' and uri='http://...', or a name that "
-                "stands in PyIceberg's configuration file",
-            ) from exc
-
-
-def wrap_catalog(catalog: Catalog) -> CatalogClient:
-    """A catalog that the caller has opened; it stays the caller's to close."""
-    return CatalogClient(catalog)
 
 
 class CatalogClient:
@@ -441,20 +379,6 @@ class CatalogClient:
         )
 
 
-class _PooledSqlCatalog(SqlCatalog):
-    """PyIceberg's SQL catalog over a connection pool that follows `PoolConfig`."""
-
-    def __init__(self, name: str, pool: PoolConfig, properties: dict[str, str]) -> None:
-        # SqlCatalog's own constructor makes an engine without any pool options; all else it does is done here too.
-        super(SqlCatalog, self).__init__(name, **properties)
-        uri = self.properties.get("uri")
-        if not uri:
-            raise ConfigurationError("a SQL catalog needs a uri", hint="e.g. uri='sqlite:////data/catalog.db'")
-        self.engine = open_engine(uri, pool)
-        warm_up(self.engine, pool)
-        self._init_catalog()
-
-
 def row_filter(catalog_name: str, identifier: tuple[str, ...]) -> tuple[Any, ...]:
     """The conditions that pick one table's row in a SQL catalog."""
     columns = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__].c
@@ -463,48 +387,3 @@ def row_filter(catalog_name: str, identifier: tuple[str, ...]) -> tuple[Any, ...
         columns.table_namespace == ".".join(identifier[:-1]),
         columns.table_name == identifier[-1],
     )
-
-
-def _is_http(uri: object) -> bool:
-    return isinstance(uri, str) and uri.startswith(("http://", "https://"))
-
-
-def _is_sql(uri: object) -> bool:
-    return isinstance(uri, str) and uri.split(":", 1)[0].split("+", 1)[0] in (
-        "sqlite",
-        "postgresql",
-        "mysql",
-        "mariadb",
-    )
-
-
-_TRANSLATIONS: tuple[tuple[type[Exception], type[CatalogError], str], ...] = (
-    (foreign.NoSuchNamespaceError, NamespaceNotFoundError, "does not exist"),
-    (foreign.NoSuchIcebergTableError, TableNotFoundError, "is not an Iceberg table"),
-    (foreign.NoSuchTableError, TableNotFoundError, "does not exist"),
-    (foreign.TableAlreadyExistsError, TableExistsError, "exists already"),
-    (foreign.NamespaceAlreadyExistsError, NamespaceExistsError, "exists already"),
-    (foreign.NamespaceNotEmptyError, NamespaceNotEmptyError, "is not empty"),
-)
-
-
-@contextlib.contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Turn the errors of catalogs, databases and HTTP into ours, naming what was asked for."""
-    try:
-        yield
-    except IcefusionError:
-        raise
-    except Exception as exc:
-        raise translate(exc, what) from exc
-
-
-def translate(exc: Exception, what: str) -> IcefusionError:
-    """The error of ours that stands for one of a catalog, a database, an HTTP client or a file system."""
-    for theirs, ours, words in _TRANSLATIONS:
-        if isinstance(exc, theirs):
-            return ours(f"{what} {words}")
-    text = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-    error = CatalogError(f"{what}: the catalog failed with {type(exc).__name__}: {text}")
-    error.retryable = isinstance(exc, (SQLAlchemyError, requests.RequestException, foreign.RESTError, OSError))
-    return error

@@ -35,10 +35,11 @@ from sqlalchemy import Connection, RootTransaction, insert, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from icefusion.clock import Clock
-from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, row_filter, translate
+from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, row_filter
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.metadata import apply_updates, dropped_metadata_files, next_metadata_location, write_metadata_file
 from icefusion.commit.rest import commit_tables, offers_transactions
+from icefusion.commit.translate import translate
 from icefusion.errors import CatalogError, IcefusionError, StorageError
 
 __all__ = [

@@ -1,0 +1,99 @@
+"""The ways to open a catalog: a folder, PyIceberg's properties, a name in its configuration, or an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.utils.config import Config
+
+from icefusion.commit.catalog import CatalogClient
+from icefusion.commit.pools import open_engine, warm_up
+from icefusion.commit.rest import PooledRestCatalog
+from icefusion.commit.translate import translated
+from icefusion.config import PoolConfig
+from icefusion.errors import ConfigurationError
+
+__all__ = ["open_catalog", "open_embedded", "wrap_catalog"]
+
+
+def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str = "default") -> CatalogClient:
+    """The embedded catalog in a folder: a SQLite file beside the tables' own folders; created when missing.
+
+    Raises:
+        ConfigurationError: The path is not a folder, or cannot be made one.
+    """
+    root = Path(folder).expanduser().absolute()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"cannot use {str(root)!r} as a warehouse: {exc.strerror or exc}", hint="name a folder that can be written"
+        ) from exc
+    properties = {"uri": f"sqlite:///{root / 'catalog.db'}", "warehouse": root.as_uri()}
+    with translated(f"the catalog in {root}"):
+        return CatalogClient(_PooledSqlCatalog(name, pool, properties))
+
+
+def open_catalog(name: str | None, properties: Mapping[str, str], *, pool: PoolConfig) -> CatalogClient:
+    """A catalog by PyIceberg's properties, completed from its configuration file and environment by its name.
+
+    Raises:
+        ConfigurationError: The properties describe no catalog.
+        CatalogError: The catalog could not be reached.
+    """
+    with translated(f"catalog {name or 'default'!r}"):
+        try:
+            known = Config()
+            name = name or known.get_default_catalog_name()
+            merged = {**(known.get_catalog_config(name) or {}), **properties}
+            uri = merged.get("uri")
+            if "py-catalog-impl" not in merged and (
+                merged.get("type") == "sql" or ("type" not in merged and _is_sql(uri))
+            ):
+                return CatalogClient(_PooledSqlCatalog(name, pool, {key: str(merged[key]) for key in merged}))
+            if "py-catalog-impl" not in merged and (
+                merged.get("type") == "rest" or ("type" not in merged and _is_http(uri))
+            ):
+                return CatalogClient(PooledRestCatalog(name, pool, merged))
+            return CatalogClient(load_catalog(name, **properties))
+        except (ValueError, KeyError) as exc:
+            raise ConfigurationError(
+                f"catalog {name or 'default'!r} cannot be opened: {exc}",
+                hint="give PyIceberg catalog properties, e.g. type='rest' and uri='http://...', or a name that "
+                "stands in PyIceberg's configuration file",
+            ) from exc
+
+
+def wrap_catalog(catalog: Catalog) -> CatalogClient:
+    """A catalog that the caller has opened; it stays the caller's to close."""
+    return CatalogClient(catalog)
+
+
+class _PooledSqlCatalog(SqlCatalog):
+    """PyIceberg's SQL catalog over a connection pool that follows `PoolConfig`."""
+
+    def __init__(self, name: str, pool: PoolConfig, properties: dict[str, str]) -> None:
+        # SqlCatalog's own constructor makes an engine without any pool options; all else it does is done here too.
+        super(SqlCatalog, self).__init__(name, **properties)
+        uri = self.properties.get("uri")
+        if not uri:
+            raise ConfigurationError("a SQL catalog needs a uri", hint="e.g. uri='sqlite:////data/catalog.db'")
+        self.engine = open_engine(uri, pool)
+        warm_up(self.engine, pool)
+        self._init_catalog()
+
+
+def _is_http(uri: object) -> bool:
+    return isinstance(uri, str) and uri.startswith(("http://", "https://"))
+
+
+def _is_sql(uri: object) -> bool:
+    return isinstance(uri, str) and uri.split(":", 1)[0].split("+", 1)[0] in (
+        "sqlite",
+        "postgresql",
+        "mysql",
+        "mariadb",
+    )
