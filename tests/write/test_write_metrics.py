@@ -149,7 +149,9 @@ def test_values_that_a_null_parent_hides_are_not_counted_as_nan(tmp_path: Path) 
 
 def test_slices_of_maps_count_their_own_values(tmp_path: Path) -> None:
     schema = Schema(NestedField(1, "m", MapType(2, StringType(), 3, DoubleType(), value_required=False)))
-    rows = pa.table({"m": [[("a", NAN)], None, [("b", NAN), ("c", 1.0)]]}, schema=iceberg_to_arrow(schema)).slice(1)
+    rows = pa.table(
+        {"m": [[("a", NAN), ("z", NAN)], None, [("b", NAN), ("c", 1.0)]]}, schema=iceberg_to_arrow(schema)
+    ).slice(1)
     (file,) = write(rows, target(tmp_path, schema)).files
     assert file.nan_value_counts == {3: 1}
 

@@ -232,10 +232,12 @@ def test_odd_numbers_are_one_partition_each_over_many_chunks(tmp_path: Path) -> 
     assert {file.record_count for file in files} == {2_000}
 
 
-def test_partitions_that_end_early_keep_what_was_written_of_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [17_000, 18_000, 19_000, 20_000])
+def test_partitions_that_end_early_keep_what_was_written_of_them(tmp_path: Path, length: int) -> None:
     schema = schema_of(LongType())
-    rows = pa.table({"id": range(60_000), "v": np.repeat(range(3), 20_000)}, schema=iceberg_to_arrow(schema))
-    result = write(rows, target(tmp_path, schema, spec=by(2, IdentityTransform())), memory_limit_bytes=200_000)
+    rows = pa.table({"id": range(3 * length), "v": np.repeat(range(3), length)}, schema=iceberg_to_arrow(schema))
+    to = target(tmp_path, schema, spec=by(2, IdentityTransform()))
+    result = write(rows, to, threads=1, memory_limit_bytes=200_000)
     assert result.report.spilled_bytes == 0
     assert same_rows(read(result.files), rows)
 
