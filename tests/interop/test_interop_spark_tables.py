@@ -17,7 +17,7 @@ from interop_tables import SparkWriter, create_with_icefusion, location_of
 from spark_client import Spark
 
 import icefusion
-from icefusion.errors import ConfigurationError, UnsupportedStatementError
+from icefusion.errors import UnsupportedStatementError
 
 pytestmark = pytest.mark.spark
 
@@ -275,13 +275,6 @@ def test_icefusion_reads_and_appends_to_a_table_with_properties_that_change_its_
     expected = rows_of(pa.concat_tables([SOME_ROWS, MORE_ROWS]))
     assert read(session, name) == expected
     assert rows(spark.rows(location_of(session, name))) == expected
-
-
-@pytest.mark.xfail(raises=ImportError, strict=True, reason="the missing codec's ImportError is not translated yet")
-def test_a_codec_that_is_not_installed_is_named_in_the_error(session: icefusion.Session) -> None:
-    session.sql("CREATE TABLE ns.codec (id bigint) WITH ('write.avro.compression-codec' = 'snappy')")
-    with pytest.raises(ConfigurationError, match=r"write\.avro\.compression-codec"):
-        session.sql("INSERT INTO ns.codec VALUES (1)")
 
 
 @pytest.mark.parametrize("format_name", ["avro", "orc"])
