@@ -1,0 +1,268 @@
+"""A warehouse that can be put back to where it began, faults at each step of what is done in it, and eyes from outside.
+
+A *step* is anything that a crash, an interrupt or a broken connection can come before or after: a file is opened,
+created, closed or deleted, a statement goes to the catalog's database, its transaction is committed. `Faults` counts
+the steps of one operation, and strikes at the one it is told to; the tests run an operation again and again, with the
+fault one step later each time, until it completes untouched.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import threading
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import CommitFailedException
+from pyiceberg.table import Table
+from sqlalchemy import Engine, event
+
+import icefusion as ice
+from icefusion.testing import FakeClock, FaultyIO, ScriptedCatalog
+
+KINDS: dict[str, Callable[[str], BaseException]] = {
+    "error": lambda step: (
+        sqlite3.OperationalError("disk I/O error") if _is_sql(step) else OSError(5, f"fault at {step}")
+    ),
+    "reset": lambda step: ConnectionResetError(f"fault at {step}"),
+    "time_out": lambda step: TimeoutError(f"fault at {step}"),
+    "conflict": lambda step: CommitFailedException(f"fault at {step}"),
+    "interrupt": lambda step: KeyboardInterrupt(f"fault at {step}"),
+    "exit": lambda step: SystemExit(f"fault at {step}"),
+    "memory": lambda step: MemoryError(f"fault at {step}"),
+    "dead": lambda step: SystemExit(f"dead since {step}"),
+}
+INTERRUPTS = (KeyboardInterrupt, SystemExit, MemoryError)
+
+
+def scratch_folder() -> Path:
+    """A new folder, in memory where the system has a place for that."""
+    shared = Path("/dev/shm")
+    return Path(tempfile.mkdtemp(prefix="icefusion-faults-", dir=shared if shared.is_dir() else None))
+
+
+class Faults:
+    """Counts steps, and strikes at one of them.
+
+    Attributes:
+        steps: What happened since it was armed.
+        struck: The step at which the fault came; None while it has not.
+        deletes_fail: Whether every delete after the fault fails as well.
+        rival: Called once, when the first metadata file is about to be written: somebody else who is faster.
+    """
+
+    def __init__(self) -> None:
+        self.steps: list[str] = []
+        self.struck: str | None = None
+        self.deletes_fail = False
+        self.rival: Callable[[], object] | None = None
+        self._armed = False
+        self._at = 0
+        self._kind = "error"
+        self._lock = threading.Lock()
+
+    def arm(self, kind: str, at: int) -> None:
+        """Begin to count, and strike at a step, from 1."""
+        self.steps, self.struck = [], None
+        self._kind, self._at, self._armed = kind, at, True
+
+    def disarm(self) -> None:
+        """Let everything pass."""
+        self._armed = False
+
+    def step(self, step: str) -> None:
+        """Something is about to happen, or has just happened."""
+        if not self._armed:
+            return
+        with self._lock:
+            if self.struck is not None:
+                if self._kind == "dead":
+                    raise KINDS["dead"](self.struck)
+                if self.deletes_fail and step.startswith("delete "):
+                    raise PermissionError(13, "deletes are not allowed")
+                return
+            if self._kind == "conflict" and step not in ("swap", "swapped"):
+                return
+            self.steps.append(step)
+            if len(self.steps) == self._at:
+                self.struck = step
+        if self.struck is not None:
+            raise KINDS[self._kind](step)
+        if self.rival is not None and step in ("create metadata.json", "swap"):
+            rival, self.rival, self._armed = self.rival, None, False
+            rival()
+            self._armed = True
+
+    def in_storage(self, catalog: Catalog, *, server_side: Collection[str] = ()) -> None:
+        """Count what a catalog's tables do in storage, but for the files that a server would write."""
+
+        def told(step: str, path: str) -> None:
+            kind = _kind_of_file(path)
+            if kind not in server_side:
+                self.step(f"{step} {kind}")
+
+        FaultyIO.install(catalog, told)
+
+    def in_database(self, engine: Engine) -> None:
+        """Count what goes to the database of a SQL catalog."""
+        dialect = engine.dialect
+        commit, rollback = dialect.do_commit, dialect.do_rollback
+
+        def execute(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+            self.step(f"sql {statement.split(maxsplit=1)[0]}")
+
+        def do_commit(connection: Any) -> None:
+            self.step("sql COMMIT")
+            commit(connection)
+            self.step("sql COMMITTED")
+
+        def do_rollback(connection: Any) -> None:
+            self.step("sql ROLLBACK")
+            rollback(connection)
+
+        event.listen(engine, "before_cursor_execute", execute)
+        dialect.do_commit = do_commit  # type: ignore[method-assign]
+        dialect.do_rollback = do_rollback  # type: ignore[method-assign]
+
+    def in_commits(self, catalog: ScriptedCatalog) -> None:
+        """Count the commits and the loads of a catalog that moves one table at a time."""
+        load = catalog.load_table
+
+        def load_table(identifier: Any) -> Table:
+            self.step("load")
+            return load(identifier)
+
+        catalog.load_table = load_table  # type: ignore[method-assign]
+        catalog.before_commit = lambda: self.step("swap")
+        catalog.after_commit = lambda: self.step("swapped")
+
+
+def _is_sql(step: str) -> bool:
+    return step.startswith("sql ")
+
+
+def _kind_of_file(path: str) -> str:
+    name = path.rsplit("/", 1)[-1]
+    if name.startswith("snap-"):
+        return "manifest list"
+    return "manifest" if name.endswith(".avro") else name.split(".", 1)[-1]
+
+
+@dataclass
+class Seen:
+    """What somebody else finds in a warehouse.
+
+    Attributes:
+        rows: The ids in each table, sorted.
+        missing: Files that metadata names and the disk lacks.
+        leftovers: Files on the disk that no metadata names.
+    """
+
+    rows: dict[str, list[int]] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+    leftovers: set[str] = field(default_factory=set)
+
+
+class Warehouse:
+    """A folder with an embedded catalog, which can be put back to where it was."""
+
+    def __init__(self, prepare: Callable[[ice.Session], None]) -> None:
+        self._root = scratch_folder()
+        self.folder = self._root / "warehouse"
+        self._template = self._root / "template"
+        with ice.connect(self.folder, threads=1) as session:
+            session.sql("CREATE NAMESPACE ns")
+            prepare(session)
+        self._outside = self.outside()
+        self._known: dict[str, tuple[list[int], set[str]]] = {}
+        self.before = self.look()
+        shutil.copytree(self.folder, self._template)
+
+    def reset(self) -> None:
+        """Put everything back."""
+        self._outside.engine.dispose()
+        for path in self.folder.rglob("*"):
+            if path.is_file() and (
+                path.name.startswith("catalog.db")
+                or not self._template.joinpath(path.relative_to(self.folder)).exists()
+            ):
+                path.unlink()
+        for path in self._template.rglob("*"):
+            target = self.folder / path.relative_to(self._template)
+            if path.is_file() and not target.exists():
+                shutil.copy(path, target)
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        self._outside.close()
+        shutil.rmtree(self._root)
+
+    def outside(self) -> SqlCatalog:
+        """A catalog of somebody else's."""
+        return SqlCatalog("default", uri=f"sqlite:///{self.folder / 'catalog.db'}", warehouse=self.folder.as_uri())
+
+    def connect(self, faults: Faults, *, generic: bool = False) -> ice.Session:
+        """A session whose steps are counted, on the SQL catalog or on one that moves one table at a time."""
+        if not generic:
+            session = ice.connect(self.folder, threads=1, clock=FakeClock())
+            faults.in_storage(session.catalog)
+            faults.in_database(session.catalog.engine)
+            return session
+        catalog = ScriptedCatalog(self.outside())
+        faults.in_storage(catalog._inner, server_side=("metadata.json",))
+        faults.in_commits(catalog)
+        return ice.connect(catalog=catalog, threads=1, clock=FakeClock())
+
+    def look(self) -> Seen:
+        """What PyIceberg finds, which has no part in what was done, and a look at the disk."""
+        seen = Seen()
+        referenced: set[str] = set()
+        for identifier in self._outside.list_tables("ns"):
+            table = self._outside.load_table(identifier)
+            # A table that nobody touched is read once.
+            known = self._known.get(table.metadata_location)
+            files = known[1] if known else referenced_files(table)
+            referenced |= files
+            seen.missing |= {path for path in files if not Path(path).exists()}
+            if not seen.missing:
+                rows = known[0] if known else sorted(table.scan().to_arrow()["id"].to_pylist())
+                seen.rows[identifier[-1]] = rows
+                if not self._template.exists():
+                    self._known[table.metadata_location] = (rows, files)
+        seen.leftovers = self.files() - referenced
+        return seen
+
+    def files(self) -> set[str]:
+        """Every file of a table, by its absolute path."""
+        return {str(p) for p in self.folder.rglob("*.*") if p.is_file() and not p.name.startswith("catalog.db")}
+
+
+def referenced_files(table: Table) -> set[str]:
+    """Every file that a table's metadata names: its own, the log's, lists, manifests and data files."""
+    metadata = table.metadata
+    found = {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
+    for snapshot in metadata.snapshots:
+        found.add(snapshot.manifest_list)
+        if not _path(snapshot.manifest_list).exists():
+            continue
+        for manifest in snapshot.manifests(table.io):
+            found.add(manifest.manifest_path)
+            if _path(manifest.manifest_path).exists():
+                found |= {entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io)}
+    return {str(_path(location)) for location in found}
+
+
+def rows_of(path: str) -> list[int]:
+    """The ids in a data file."""
+    return pq.read_table(path, columns=["id"])["id"].to_pylist()
+
+
+def _path(location: str) -> Path:
+    return Path(location.removeprefix("file://"))
