@@ -85,9 +85,8 @@ def main() -> None:
     parser.add_argument("--catalogs", nargs="*", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
     arguments = parser.parse_args()
     wanted = arguments.processes * arguments.appends
-    header = (
-        f"{'catalog':10}{'writer':11}{'committed':>11}{'of':>5}{'per s':>8}{'lost':>6}{'doubled':>9}{'left files':>12}"
-    )
+    header = f"{'catalog':10}{'writer':11}{'committed':>11}{'of':>5}{'per s':>8}"
+    header += f"{'lost':>6}{'doubled':>9}{'left files':>12}"
     print(header, flush=True)
     with catalogs(arguments.catalogs) as uris:
         for kind, uri in uris.items():

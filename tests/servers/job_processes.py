@@ -50,10 +50,10 @@ class Job:
         self.next(seconds=seconds)
         return self
 
-    def go(self) -> Job:
-        """Let it begin."""
+    def go(self, first: int = 0) -> Job:
+        """Let it begin, with this number where it counts."""
         assert self._process.stdin is not None
-        self._process.stdin.write("go\n")
+        self._process.stdin.write(f"{first}\n")
         self._process.stdin.flush()
         return self
 

@@ -26,10 +26,10 @@ def say(**facts: Any) -> None:
     print(json.dumps(facts), flush=True)
 
 
-def wait_for_go() -> None:
-    """Begin together with the others."""
+def wait_for_go() -> int:
+    """Begin together with the others; the number that was given to begin with."""
     say(ready=True)
-    sys.stdin.readline()
+    return int(sys.stdin.readline())
 
 
 def batch_of(worker: int, number: int, rows: int) -> pa.RecordBatch:
@@ -68,11 +68,11 @@ def append_by_pyiceberg(place: Place, table: str, worker: int, count: int, rows:
     say(committed=len(committed), numbers=committed, errors=errors, began=began, ended=time.time())
 
 
-def write_keyed(place: Place, table: str, first: int, last: int, rows: int = 3) -> None:
+def write_keyed(place: Place, table: str, last: int, rows: int = 3) -> None:
     """Write under a key for each number, and say each when it is certain; give up at an error."""
     with place.connect() as session:
         writer = session.writer(table)
-        wait_for_go()
+        first = wait_for_go()
         for number in range(first, last):
             try:
                 result = writer.write_batch(batch_of(0, number, rows), idempotency_key=f"number-{number}")

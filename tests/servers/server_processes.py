@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -89,7 +90,8 @@ class Server:
     # Its life
 
     def start(self) -> None:
-        """Run it, and wait until it answers."""
+        """Run it, and wait until it answers. From the main thread: the server ends with the thread that started it."""
+        assert threading.current_thread() is threading.main_thread()
         deadline = time.monotonic() + START_S
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
