@@ -351,7 +351,9 @@ def comparisons() -> st.SearchStrategy[str]:
     negation = st.sampled_from(["", "NOT "])
     plain_numbers = ["-2", "0", "1", "1.5", "-0.0", "0.1", "2.005", "NULL"]
     numbers = st.sampled_from([*plain_numbers, "'NaN'", "1e300"])
-    lists = st.lists(st.sampled_from(plain_numbers), min_size=1, max_size=6).map(", ".join)
+    # DataFusion itself is of two minds about -0.0 in a list: its IN compares bits, its pruning of row groups does not.
+    listed = [number for number in plain_numbers if number != "-0.0"]
+    lists = st.lists(st.sampled_from(listed), min_size=1, max_size=6).map(", ".join)
     columns = st.sampled_from(["i", "f", "g", "d"])
     texts = st.sampled_from(["''", "'a'", "'ab'", "'é'", "'a%'", "NULL"])
     patterns = st.sampled_from(["'a%'", "'%a'", "'a_'", "'a'", r"'\%%'"])

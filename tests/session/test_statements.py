@@ -292,3 +292,11 @@ def test_literals_take_the_type_of_a_float_column_and_computed_values_must_fit(s
 def test_numbers_too_long_for_a_double_keep_their_digits(session) -> None:
     row = session.sql("SELECT 12345678901234567890.12, -123456789012345678901234567890, 12.5").fetchone()
     assert row == (Decimal("12345678901234567890.12"), Decimal("-123456789012345678901234567890"), 12.5)
+
+
+def test_columns_of_the_same_text_are_no_obstacle(session, outside) -> None:
+    session.sql("CREATE TABLE ns.t (id BIGINT, a BIGINT, b BIGINT)")
+    session.sql("INSERT INTO ns.t SELECT 0, 0, NULL")
+    session.sql("INSERT INTO ns.t SELECT id + 1, id, id FROM ns.t")
+    assert outside.ids() == [0, 1]
+    assert session.sql("SELECT id, id FROM ns.t ORDER BY id").fetchall() == [(0, 0), (1, 1)]

@@ -44,6 +44,14 @@ Cast = Callable[[pa.Array], pa.Array]
 Values = npt.NDArray[Any]
 Mask = npt.NDArray[np.bool_]
 
+# Arrow's own way to these needs pandas in older versions.
+_NUMPY: dict[pa.DataType, type[np.generic]] = {
+    pa.int32(): np.int32,
+    pa.int64(): np.int64,
+    pa.float16(): np.float16,
+    pa.float32(): np.float32,
+    pa.float64(): np.float64,
+}
 _SHOWN_CHARACTERS = 60
 _WIDE = Context(prec=400)  # enough for any double at any scale, so that quantize never rounds twice
 _DOUBLE_DIGITS = 15  # decimals of this many digits survive the way through a double, whatever they are
@@ -100,7 +108,7 @@ def float_to_float(target: pa.DataType) -> Cast:
             return array.cast(target)
         values = values_or_zero(array)
         with np.errstate(over="ignore", under="ignore"):
-            narrow = values.astype(target.to_pandas_dtype())
+            narrow = values.astype(_NUMPY[target])
         raise_first(array, (narrow.astype(values.dtype) != values) & ~np.isnan(values), "has no exact counterpart")
         return pa.array(narrow, type=target, mask=null_mask(array))
 
@@ -113,7 +121,7 @@ def integer_to_float(target: pa.DataType) -> Cast:
     def cast(array: pa.Array) -> pa.Array:
         wide = array if array.type == pa.uint64() else array.cast(pa.int64())
         values = values_or_zero(wide)
-        floats = values.astype(target.to_pandas_dtype())
+        floats = values.astype(_NUMPY[target])
         exact_up_to = 2 ** (np.finfo(floats.dtype).nmant + 1)
         if len(values) and (values.max() > exact_up_to or values.min() < -exact_up_to):
             # 2**63 itself is a double but no int64: casting it back is undefined, so it is kept out.
@@ -134,7 +142,7 @@ def float_to_integer(target: pa.DataType) -> Cast:
         with np.errstate(invalid="ignore"):
             fits = (np.trunc(values) == values) & (values >= -(2.0 ** (bits - 1))) & (values < 2.0 ** (bits - 1))
         raise_first(array, ~fits, "is not a whole number in range")
-        return pa.array(values.astype(target.to_pandas_dtype()), type=target, mask=null_mask(array))
+        return pa.array(values.astype(_NUMPY[target]), type=target, mask=null_mask(array))
 
     return cast
 

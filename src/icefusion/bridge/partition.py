@@ -30,7 +30,7 @@ from pyiceberg.transforms import (
     YearTransform,
 )
 from pyiceberg.typedef import Record
-from pyiceberg.types import NestedField, StructType
+from pyiceberg.types import FixedType, NestedField, StructType
 from pyiceberg.utils.datetime import date_to_days, datetime_to_micros, time_to_micros
 
 from icefusion.bridge.schema import sql_name, type_name
@@ -89,6 +89,13 @@ def build_spec(terms: Sequence[TransformTerm], schema: Schema, *, spec_id: int =
     for number, term in enumerate(terms):
         path, source = _resolve(term.column, schema)
         transform = _transform(term, path, source)
+        if isinstance(transform, IdentityTransform) and isinstance(source.field_type, FixedType):
+            raise SchemaError(
+                f"column {'.'.join(path)} is {type_name(source.field_type)} and cannot be partitioned by its values: "
+                "the reference implementation does not read such manifests",
+                column=".".join(path),
+                hint=f"partition by bucket(16, {'.'.join(path)})",
+            )
         name = term.alias or ".".join(path) + _SUFFIXES[term.transform]
         _check_name(name, term, source, schema, fields)
         # The reference implementation allows one time transform a column: a day knows its month.

@@ -4,7 +4,8 @@ The parser knows which words of a query stand for tables; here they become what 
 the transaction sees it, or an object that the caller passed by name. Two things that DataFusion cannot express are
 settled in the text on the way: a table at an earlier version gets a name of its own, and unquoted words that mean a
 column spelled with capital letters are replaced by its quoted name, because DataFusion folds unquoted names to lower
-case. Numbers that it would round while reading them are handed over exactly.
+case. Numbers that it would round while reading them are handed over exactly, and columns of the same text are told
+apart.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from icefusion.errors import BindError
 from icefusion.naming import nearest, normalize, quote_identifier
 from icefusion.query.scan import TableView
 from icefusion.query.sources import Source
+from icefusion.sql.duplicates import name_duplicates
 from icefusion.sql.literals import exact_numbers
 from icefusion.sql.references import replace_tables, rewrite_identifiers
 from icefusion.sql.statements import Name, Query, TableReference, VersionAsOf
@@ -55,6 +57,7 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Source])
         bindings.append(binding)
         replacements.append(_version_alias(reference) if reference.version is not None else None)
     bound = exact_numbers(replace_tables(query, replacements) if any(replacements) else query)
+    bound = name_duplicates(bound)
     spellings = _spellings(bindings)
     return (rewrite_identifiers(bound, spellings) if spellings else bound), bindings
 

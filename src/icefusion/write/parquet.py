@@ -169,6 +169,8 @@ class _OpenFile:
             # The file is about to be deleted, whatever state it is in.
             with contextlib.suppress(Exception):
                 resource.close()
+        # A writer that could not be closed would try again, and complain, when it is collected.
+        self._writer.is_open = False
 
     def _tell(self) -> int:
         return int(self._sink.tell())
