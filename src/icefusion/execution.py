@@ -59,6 +59,9 @@ __all__ = ["Executor", "Progress", "Statement"]
 Progress = Callable[[int, int], None]
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
+# Each batch costs a walk through Python on its way into a file, so there should be fewer of them than in a query.
+WRITE_BATCH_ROWS = 32_768
+
 DEFAULT_PROPERTIES = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
@@ -115,10 +118,12 @@ class Executor:
         self._tell(report, *planned.scans)
         return Result(planned.schema, planned.stream, report=report)
 
-    def _plan(self, query: Query, given: Statement, state: TransactionState) -> PlannedQuery:
+    def _plan(
+        self, query: Query, given: Statement, state: TransactionState, *, batch_rows: int | None = None
+    ) -> PlannedQuery:
         parameters = bind_parameters(query, given.parameters)
         bound, bindings = bind_query(query, state, given.sources)
-        planned = self._engine.plan(bound, bindings, parameters)
+        planned = self._engine.plan(bound, bindings, parameters, batch_rows=batch_rows)
         state.note_reads(planned.reads)
         return planned
 
@@ -133,7 +138,7 @@ class Executor:
         landed = state.find_landed(pinned)
         if landed is not None:
             return landed_result("INSERT", landed, began)
-        planned = self._plan(statement.query, given, state)
+        planned = self._plan(statement.query, given, state, batch_rows=WRITE_BATCH_ROWS)
         columns = _insert_columns(statement, pinned.handle.metadata, pinned.handle.name)
         schema = pinned.handle.metadata.schema()
         align = _insert_alignment(statement.query, planned.schema, schema, columns, pinned.handle.name)
@@ -210,7 +215,7 @@ class Executor:
             report = StatementReport("CREATE TABLE", seconds=time.perf_counter() - began)
             self._tell(report)
             return Result.of_nothing(report)
-        planned = self._plan(statement.query, given, state)
+        planned = self._plan(statement.query, given, state, batch_rows=WRITE_BATCH_ROWS)
         staged = self._stage_table(identifier, statement, planned.schema)
         alignment = Alignment.plan(
             planned.schema, staged.metadata.schema(), columns=None, by="position", table=staged.name

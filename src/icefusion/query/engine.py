@@ -60,7 +60,7 @@ _SETTINGS = {
 
 # Settings that depend on the query, with what they otherwise are.
 _COLLECT_STATISTICS = "datafusion.execution.collect_statistics"
-_DEFAULTS = {_COLLECT_STATISTICS: True}
+_BATCH_ROWS = "datafusion.execution.batch_size"
 
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
@@ -92,6 +92,7 @@ class Engine:
         if memory_limit_bytes is not None:
             runtime = runtime.with_fair_spill_pool(memory_limit_bytes)
         self._context = SessionContext(config, runtime)
+        self._usual: dict[str, object] = {_COLLECT_STATISTICS: True, _BATCH_ROWS: batch_rows}
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
         self._footers = FooterReader()
@@ -102,6 +103,8 @@ class Engine:
         query: Query,
         bindings: Sequence[Binding],
         parameters: Mapping[str, pa.Scalar] | None = None,
+        *,
+        batch_rows: int | None = None,
     ) -> PlannedQuery:
         """Plan a query.
 
@@ -109,6 +112,7 @@ class Engine:
             query: A SELECT, VALUES, WITH or EXPLAIN.
             bindings: What each of `query.tables` stands for, in order. References to one name stand for one thing.
             parameters: Values by parameter name, as `bind_parameters` gives them.
+            batch_rows: How many rows a batch of the result has at most; None for what the engine was made with.
 
         Raises:
             ParseError: The text is not SQL.
@@ -137,7 +141,8 @@ class Engine:
                 scans.append(report)
                 files.append((view, found))
         with _translated(query, planning=True):
-            frame = self._draft(query, frames, values, {_COLLECT_STATISTICS: collect_statistics})
+            settings = {_COLLECT_STATISTICS: collect_statistics, _BATCH_ROWS: batch_rows or self._usual[_BATCH_ROWS]}
+            frame = self._draft(query, frames, values, settings)
             schema = self._final_schema(frame)
         sources = [binding for binding in tables.values() if isinstance(binding, Source)]
         planned = PlannedQuery(query, frame, schema, tuple(scans), sources, files, self)
@@ -182,7 +187,7 @@ class Engine:
         query: Query,
         frames: Mapping[TableKey, DataFrame | Table],
         values: dict[str, pa.Scalar],
-        settings: Mapping[str, bool] | None = None,
+        settings: Mapping[str, object] | None = None,
     ) -> DataFrame:
         """Plan the text with these tables under their names."""
         with self._lock, self._named(frames), self._set(settings or {}):
@@ -212,16 +217,16 @@ class Engine:
                 catalog.deregister_schema(schema_name)
 
     @contextmanager
-    def _set(self, settings: Mapping[str, bool]) -> Iterator[None]:
+    def _set(self, settings: Mapping[str, object]) -> Iterator[None]:
         """Plan with other settings than usual; a frame keeps those it was planned with."""
-        changed = {name: value for name, value in settings.items() if value != _DEFAULTS[name]}
+        changed = {name: value for name, value in settings.items() if value != self._usual[name]}
         try:
             for name, value in changed.items():
                 self._context.sql(f"SET {name} = {str(value).lower()}")
             yield
         finally:
             for name in changed:
-                self._context.sql(f"SET {name} = {str(_DEFAULTS[name]).lower()}")
+                self._context.sql(f"SET {name} = {str(self._usual[name]).lower()}")
 
 
 class PlannedQuery:
