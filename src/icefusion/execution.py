@@ -49,6 +49,7 @@ from icefusion.sql.statements import (
     DropTable,
     Identifier,
     Insert,
+    Name,
     Query,
 )
 from icefusion.transaction import PinnedTable, TransactionState
@@ -122,6 +123,7 @@ class Executor:
         self, query: Query, given: Statement, state: TransactionState, *, batch_rows: int | None = None
     ) -> PlannedQuery:
         parameters = bind_parameters(query, given.parameters)
+        state.pin_together(_table_names(query))
         bound, bindings = bind_query(query, state, given.sources)
         planned = self._engine.plan(bound, bindings, parameters, batch_rows=batch_rows)
         state.note_reads(planned.reads)
@@ -132,6 +134,7 @@ class Executor:
     def insert(self, statement: Insert, given: Statement, state: TransactionState) -> Result:
         """Write the rows of a query and stage them as an append."""
         began = time.perf_counter()
+        state.pin_together((statement.table, *_table_names(statement.query)))
         pinned = state.pin(statement.table)
         require_writable(pinned.handle.metadata, pinned.handle.name, statement)
         state.check_may_write(pinned)
@@ -328,6 +331,11 @@ class Executor:
     def _tell(self, *events: Any) -> None:
         for event in events:
             tell(self._reporter, event)
+
+
+def _table_names(query: Query) -> list[Name]:
+    """The names in a query that stand for Iceberg tables; those of one part stand for objects passed by name."""
+    return [reference.name for reference in query.tables if len(reference.name.parts) > 1]
 
 
 def landed_result(kind: str, landed: Landed, began: float) -> Result:

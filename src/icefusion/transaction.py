@@ -113,6 +113,22 @@ class TransactionState:
                 self._tables.setdefault(handle.identifier, PinnedTable(handle))
             return self._tables[self._names[name]]
 
+    def pin_together(self, names: Iterable[Name]) -> None:
+        """Pin tables, those that are not pinned yet in states that all held at one moment.
+
+        Raises:
+            TableNotFoundError: There is no such table.
+            TransactionError: The transaction is over.
+        """
+        self.require_active()
+        with self._lock:
+            new = [name for name in dict.fromkeys(names) if name not in self._names]
+            if len(new) < 2:
+                return  # there is nothing to be together with
+            for name, handle in zip(new, self.client.resolve_together(new), strict=True):
+                self._names[name] = handle.identifier
+                self._tables.setdefault(handle.identifier, PinnedTable(handle))
+
     def view(self, name: Name, version: VersionAsOf | None) -> TableView:
         """What a statement of this transaction reads when it names a table, at a version or as it is now.
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from pyiceberg import exceptions as foreign
 from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.partitioning import PartitionSpec
@@ -29,12 +30,13 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import TableUpdate
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, and_, or_, select
 
 from icefusion.commit.pools import PoolStats, sql_stats
-from icefusion.commit.rest import PooledRestCatalog
+from icefusion.commit.rest import PooledRestCatalog, offers_transactions
 from icefusion.commit.translate import translated
 from icefusion.errors import (
+    CatalogError,
     IcefusionError,
     NamespaceNotFoundError,
     TableNotFoundError,
@@ -45,6 +47,7 @@ from icefusion.sql.statements import Name
 __all__ = ["CatalogClient", "StagedTable", "TableHandle", "row_filter"]
 
 _CACHED_TABLES = 256
+_LOOKS = 20
 
 
 @dataclass(frozen=True)
@@ -260,17 +263,61 @@ class CatalogClient:
         self.remember(handle)
         return handle
 
+    def resolve_together(self, names: Sequence[Name]) -> list[TableHandle]:
+        """The tables that names stand for, in newest states that all held at one moment.
+
+        So what was committed to several of them at once is seen of all or of none.
+
+        Raises:
+            TableNotFoundError: There is no such table; see `resolve`.
+            CatalogError: The tables change faster than they can be looked at together.
+        """
+        handles = [self.resolve(name) for name in names]
+        if len({handle.identifier for handle in handles}) < 2:
+            return handles
+        if isinstance(self.catalog, SqlCatalog):
+            identifiers = [handle.identifier for handle in handles]
+            with translated(f"tables {', '.join(handle.name for handle in handles)}"):
+                locations = self._sql_pointers(self.catalog, identifiers)
+                return [self._sql_state(self.catalog, each, locations.get(each)) for each in identifiers]
+        if not (isinstance(self.catalog, RestCatalog) and offers_transactions(self.catalog)):
+            return handles  # nobody can commit to several of them at once
+        for _ in range(_LOOKS):
+            # States that are all the newest before and after one moment were it at that moment.
+            again = [self.load(handle.identifier) for handle in handles]
+            if [h.metadata_location for h in again] == [h.metadata_location for h in handles]:
+                return handles
+            handles = again
+        raise CatalogError(
+            f"tables {', '.join(handle.name for handle in handles)} change faster than they can be read together",
+            hint="try again",
+        )
+
     def _load_sql(self, catalog: SqlCatalog, identifier: tuple[str, ...], connection: Connection | None) -> TableHandle:
         """Read the pointer; read what it points to only when that is not known already."""
-        query = select(IcebergTables.__table__.c.metadata_location).where(*row_filter(self.name, identifier))
+        pointers = self._sql_pointers(catalog, [identifier], connection)
+        return self._sql_state(catalog, identifier, pointers.get(identifier))
+
+    def _sql_pointers(
+        self, catalog: SqlCatalog, identifiers: Sequence[tuple[str, ...]], connection: Connection | None = None
+    ) -> dict[tuple[str, ...], str]:
+        """Where tables stand, all at one moment: in one statement."""
+        columns = IcebergTables.__table__.c
+        query = select(columns.table_namespace, columns.table_name, columns.metadata_location)
+        query = query.where(or_(*(and_(*row_filter(self.name, identifier)) for identifier in identifiers)))
         tables_only = catalog._iceberg_type_filter()
         if tables_only is not None:
             query = query.where(tables_only)
         if connection is not None:
-            location = connection.execute(query).scalar_one_or_none()
+            rows = connection.execute(query).all()
         else:
             with catalog.engine.connect() as own:
-                location = own.execute(query).scalar_one_or_none()
+                rows = own.execute(query).all()
+        found = {(namespace, name): location for namespace, name, location in rows}
+        return {each: found[key] for each in identifiers if found.get(key := (".".join(each[:-1]), each[-1]))}
+
+    def _sql_state(self, catalog: SqlCatalog, identifier: tuple[str, ...], location: str | None) -> TableHandle:
+        """The state that a pointer points to."""
         if location is None:
             self.forget(identifier)
             raise foreign.NoSuchTableError(str(identifier))
