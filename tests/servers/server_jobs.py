@@ -10,10 +10,19 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pyarrow as pa
 from places import Place
+from pyiceberg.exceptions import CommitFailedException, ValidationException
+from pyiceberg.expressions import And, EqualTo
+from pyiceberg.table import Table
+from pyiceberg.types import LongType
+from sqlalchemy import create_engine, text
 
 import icefusion
 
@@ -93,8 +102,146 @@ def write_pairs(place: Place, tables: list[str], worker: int, count: int) -> Non
         say(committed=count)
 
 
+def watch_pointers(place: Place, tables: list[str], total: int, least: int) -> None:
+    """Read where the tables stand, all in one look at the database, again and again until they have so many rows."""
+    engine = create_engine(place.properties["uri"])
+    query = text("SELECT table_name, metadata_location FROM iceberg_tables WHERE catalog_name = :catalog")
+    counts: dict[str, int] = {}
+    reads, torn, states = 0, [], set()
+    wait_for_go()
+    while reads < least or max(states, default=0) < total:
+        with engine.connect() as connection:
+            rows = dict(connection.execute(query, {"catalog": place.name}).all())
+        for location in rows.values():
+            if location not in counts:
+                counts[location] = _rows_in(location)
+        found = [counts[rows[table.rpartition(".")[2]]] for table in tables]
+        reads += 1
+        states.add(min(found))
+        if len(set(found)) > 1:
+            torn.append(found)
+    engine.dispose()
+    say(reads=reads, torn=torn, states=len(states))
+
+
+def watch_rows(place: Place, tables: list[str], total: int, least: int) -> None:
+    """The same by one statement over the tables."""
+    counts = ", ".join(f"(SELECT count(*) FROM {table}) AS n{index}" for index, table in enumerate(tables))
+    reads, torn, states = 0, [], set()
+    with place.connect() as session:
+        wait_for_go()
+        while reads < least or max(states, default=0) < total:
+            (found,) = session.sql(f"SELECT {counts}").fetchall()
+            reads += 1
+            states.add(min(found))
+            if len(set(found)) > 1:
+                torn.append(found)
+    say(reads=reads, torn=torn, states=len(states))
+
+
+def _rows_in(location: str) -> int:
+    metadata = json.loads(Path(url2pathname(urlsplit(location).path)).read_text())
+    current = metadata.get("current-snapshot-id")
+    summaries = {snapshot["snapshot-id"]: snapshot["summary"] for snapshot in metadata["snapshots"]}
+    return int(summaries[current]["total-records"]) if current in summaries else 0
+
+
+def insert_and_transact(place: Place, table: str, worker: int, count: int) -> None:
+    """Write in turn by a statement, by a transaction of two statements, and by a writer; each is one number."""
+    with place.connect() as session:
+        writer = session.writer(table)
+        wait_for_go()
+        committed, errors = [], []
+        for number in range(count):
+            head = f"INSERT INTO {table} (worker, number, part) VALUES ({worker}, {number},"
+            try:
+                if number % 3 == 0:
+                    session.sql(f"{head} 0), ({worker}, {number}, 1)")
+                elif number % 3 == 1:
+                    with session.transaction() as tx:
+                        tx.sql(f"{head} 0)")
+                        tx.sql(f"{head} 1)")
+                else:
+                    writer.write_batch(batch_of(worker, number, 2))
+                committed.append(number)
+            except icefusion.CommitError as exc:
+                errors.append(f"{type(exc).__name__}: {exc}")
+    say(committed=committed, errors=errors)
+
+
+def append_and_delete_by_pyiceberg(place: Place, table: str, worker: int, count: int) -> None:
+    """PyIceberg appends numbers, and deletes every fourth again; a lost race is tried anew."""
+    handle = place.pyiceberg().load_table(table)
+    wait_for_go()
+    present = []
+    for number in range(count):
+        rows = pa.Table.from_batches([batch_of(worker, number, 2)])
+        _insist(handle, partial(_append, handle, rows))
+        present.append(number)
+        if number % 4 == 3:
+            mine = And(EqualTo("worker", worker), EqualTo("number", number - 1))
+            _insist(handle, partial(handle.delete, mine))
+            present.remove(number - 1)
+    say(committed=present, errors=[])
+
+
+def evolve_by_pyiceberg(place: Place, table: str, worker: int, count: int) -> None:
+    """PyIceberg adds columns, renames them and sets properties, each over again until it wins its race."""
+    handle = place.pyiceberg().load_table(table)
+    wait_for_go()
+    for number in range(count):
+        _insist(handle, partial(_add_column, handle, f"added_{number}"))
+        if number % 2:
+            _insist(handle, partial(_rename_column, handle, f"added_{number}", f"renamed_{number}"))
+        _insist(handle, partial(_set_property, handle, f"note-{number}", str(worker)))
+    say(committed=list(range(count)), errors=[])
+
+
+def _append(handle: Table, rows: pa.Table) -> None:
+    handle.append(rows)
+
+
+def _add_column(handle: Table, name: str) -> None:
+    with handle.update_schema() as update:
+        update.add_column(name, LongType())
+
+
+def _rename_column(handle: Table, name: str, new_name: str) -> None:
+    with handle.update_schema() as update:
+        update.rename_column(name, new_name)
+
+
+def _set_property(handle: Table, key: str, value: str) -> None:
+    with handle.transaction() as transaction:
+        transaction.set_properties({key: value})
+
+
+def _insist(handle: Table, change: Callable[[], object]) -> None:
+    """Have PyIceberg change a table, again while it says that it lost: then nothing has landed."""
+    for _ in range(200):
+        handle.refresh()
+        try:
+            change()
+        except (CommitFailedException, ValidationException):
+            time.sleep(0.02)
+        else:
+            return
+    raise RuntimeError("lost every race")
+
+
 JOBS: dict[str, Callable[..., None]] = {
-    job.__name__: job for job in (append, append_by_pyiceberg, write_keyed, write_pairs)
+    job.__name__: job
+    for job in (
+        append,
+        append_by_pyiceberg,
+        write_keyed,
+        write_pairs,
+        watch_pointers,
+        watch_rows,
+        insert_and_transact,
+        append_and_delete_by_pyiceberg,
+        evolve_by_pyiceberg,
+    )
 }
 
 
