@@ -39,6 +39,8 @@ KINDS: dict[str, Callable[[str], BaseException]] = {
     "memory": lambda step: MemoryError(f"fault at {step}"),
     "dead": lambda step: SystemExit(f"dead since {step}"),
 }
+# Between these the reply can be lost; before them nothing can have landed.
+POINTS_OF_NO_RETURN = ("sql COMMIT", "sql COMMITTED", "swap", "swapped")
 INTERRUPTS = (KeyboardInterrupt, SystemExit, MemoryError)
 
 
@@ -104,7 +106,7 @@ class Faults:
         """Count what a catalog's tables do in storage, but for the files that a server would write."""
 
         def told(step: str, path: str) -> None:
-            kind = _kind_of_file(path)
+            kind = kind_of_file(path)
             if kind not in server_side:
                 self.step(f"{step} {kind}")
 
@@ -148,7 +150,8 @@ def _is_sql(step: str) -> bool:
     return step.startswith("sql ")
 
 
-def _kind_of_file(path: str) -> str:
+def kind_of_file(path: str) -> str:
+    """What a file of a table is, by its name."""
     name = path.rsplit("/", 1)[-1]
     if name.startswith("snap-"):
         return "manifest list"
@@ -171,7 +174,13 @@ class Seen:
 
 
 class Warehouse:
-    """A folder with an embedded catalog, which can be put back to where it was."""
+    """A folder with an embedded catalog, which can be put back to where it was.
+
+    Attributes:
+        folder: Where it is.
+        catalog: PyIceberg's own, which has no part in what is done.
+        before: What was to be seen in the beginning.
+    """
 
     def __init__(self, prepare: Callable[[ice.Session], None]) -> None:
         self._root = scratch_folder()
@@ -180,14 +189,14 @@ class Warehouse:
         with ice.connect(self.folder, threads=1) as session:
             session.sql("CREATE NAMESPACE ns")
             prepare(session)
-        self._outside = self.outside()
+        self.catalog = self.outside()
         self._known: dict[str, tuple[list[int], set[str]]] = {}
         self.before = self.look()
         shutil.copytree(self.folder, self._template)
 
     def reset(self) -> None:
         """Put everything back."""
-        self._outside.engine.dispose()
+        self.catalog.engine.dispose()
         for path in self.folder.rglob("*"):
             if path.is_file() and (
                 path.name.startswith("catalog.db")
@@ -201,7 +210,7 @@ class Warehouse:
 
     def remove(self) -> None:
         """Delete the folder."""
-        self._outside.close()
+        self.catalog.close()
         shutil.rmtree(self._root)
 
     def outside(self) -> SqlCatalog:
@@ -224,11 +233,11 @@ class Warehouse:
         """What PyIceberg finds, which has no part in what was done, and a look at the disk."""
         seen = Seen()
         referenced: set[str] = set()
-        for identifier in self._outside.list_tables("ns"):
-            table = self._outside.load_table(identifier)
+        for identifier in self.catalog.list_tables("ns"):
+            table = self.catalog.load_table(identifier)
             # A table that nobody touched is read once.
             known = self._known.get(table.metadata_location)
-            files = known[1] if known else referenced_files(table)
+            files = known[1] if known else look_inside(table).files
             referenced |= files
             seen.missing |= {path for path in files if not Path(path).exists()}
             if not seen.missing:
@@ -244,19 +253,40 @@ class Warehouse:
         return {str(p) for p in self.folder.rglob("*.*") if p.is_file() and not p.name.startswith("catalog.db")}
 
 
-def referenced_files(table: Table) -> set[str]:
-    """Every file that a table's metadata names: its own, the log's, lists, manifests and data files."""
+@dataclass
+class Inside:
+    """What the metadata of a table names.
+
+    Attributes:
+        files: Every file: metadata and those of its log, lists, manifests, data files.
+        added: The data files of the newest snapshot, by the snapshot that added them, oldest first.
+    """
+
+    files: set[str]
+    added: dict[int, list[str]]
+
+
+def look_inside(table: Table) -> Inside:
+    """Follow everything that a table's metadata names, each file once; what is missing is named and not followed."""
     metadata = table.metadata
-    found = {table.metadata_location, *(entry.metadata_file for entry in metadata.metadata_log)}
+    files = {_path(table.metadata_location), *(_path(entry.metadata_file) for entry in metadata.metadata_log)}
+    added: dict[int, list[str]] = {snapshot.snapshot_id: [] for snapshot in metadata.snapshots}
+    followed: dict[str, list[tuple[int, str]]] = {}
     for snapshot in metadata.snapshots:
-        found.add(snapshot.manifest_list)
-        if not _path(snapshot.manifest_list).exists():
+        files.add(_path(snapshot.manifest_list))
+        if not Path(_path(snapshot.manifest_list)).exists():
             continue
         for manifest in snapshot.manifests(table.io):
-            found.add(manifest.manifest_path)
-            if _path(manifest.manifest_path).exists():
-                found |= {entry.data_file.file_path for entry in manifest.fetch_manifest_entry(table.io)}
-    return {str(_path(location)) for location in found}
+            path = _path(manifest.manifest_path)
+            files.add(path)
+            if path not in followed and Path(path).exists():
+                entries = manifest.fetch_manifest_entry(table.io)
+                followed[path] = [(e.snapshot_id or 0, _path(e.data_file.file_path)) for e in entries]
+                files |= {file for _, file in followed[path]}
+            if snapshot.snapshot_id == metadata.current_snapshot_id:
+                for snapshot_id, file in followed.get(path, ()):
+                    added.setdefault(snapshot_id, []).append(file)
+    return Inside(files, added)
 
 
 def rows_of(path: str) -> list[int]:
@@ -264,5 +294,5 @@ def rows_of(path: str) -> list[int]:
     return pq.read_table(path, columns=["id"])["id"].to_pylist()
 
 
-def _path(location: str) -> Path:
-    return Path(location.removeprefix("file://"))
+def _path(location: str) -> str:
+    return location.removeprefix("file://")

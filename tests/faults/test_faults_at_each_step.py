@@ -9,13 +9,11 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 import pytest
-from fault_bench import INTERRUPTS, Faults, Warehouse
+from fault_bench import INTERRUPTS, POINTS_OF_NO_RETURN, Faults, Warehouse
 
 import icefusion as ice
 
 STEPS_MAX = 200
-# Between these the reply can be lost; before them nothing can have landed.
-POINTS_OF_NO_RETURN = ("sql COMMIT", "sql COMMITTED", "swap", "swapped")
 
 
 def batch(*ids: int) -> pa.RecordBatch:
