@@ -97,7 +97,7 @@ class OutcomeUnknown:
 CommitOutcome = Committed | AlreadyLanded | Conflicted | Rejected | OutcomeUnknown
 
 
-@dataclass
+@dataclass(eq=False)
 class CommitRequest:
     """Changes that are to land together or not at all, and what became of them.
 
