@@ -77,7 +77,7 @@ def append_by_pyiceberg(place: Place, table: str, worker: int, count: int, rows:
     say(committed=len(committed), numbers=committed, errors=errors, began=began, ended=time.time())
 
 
-def write_keyed(place: Place, table: str, last: int, rows: int = 3) -> None:
+def write_keyed(place: Place, table: str, last: int, rows: int = 3, pause_s: float = 0.0) -> None:
     """Write under a key for each number, and say each when it is certain; give up at an error."""
     with place.connect() as session:
         writer = session.writer(table)
@@ -88,6 +88,7 @@ def write_keyed(place: Place, table: str, last: int, rows: int = 3) -> None:
             except icefusion.IcefusionError as exc:
                 say(failed=number, error=type(exc).__name__, message=str(exc))
                 return
+            time.sleep(pause_s)
             say(done=number, snapshot_id=result.snapshot_id, already=result.already_landed)
 
 

@@ -6,6 +6,7 @@ Whoever takes over after a crash goes on with the first number that was not said
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections import Counter
@@ -22,14 +23,17 @@ from server_processes import Server
 
 ROWS = 3
 NUMBERS = 40
+PAUSE_S = 0.02  # between a commit and its being noted, in which a crash leaves what has landed to be repeated
+SEED = int(os.environ.get("ICEFUSION_SEED", "1"))  # of the moments; what happens in them is up to the machine
 
 
 class Relay:
     """One writer at a time, each going on where the last one's certainty ended."""
 
     def __init__(self, jobs: Jobs, place: Place, table: str) -> None:
-        self._jobs = jobs
-        self._start: Callable[[], Job] = lambda: jobs.start(place, "write_keyed", table=table, last=NUMBERS, rows=ROWS)
+        self._start: Callable[[], Job] = lambda: jobs.start(
+            place, "write_keyed", table=table, last=NUMBERS, rows=ROWS, pause_s=PAUSE_S
+        )
         self._next: Job | None = None
         self.snapshot_ids: dict[int, int] = {}
         self.found_landed = 0
@@ -85,7 +89,7 @@ def test_a_writer_killed_at_random_moments_loses_and_doubles_nothing(
 ) -> None:
     place = make_place(kind)
     table = make_table(place)
-    chance = random.Random(7)
+    chance = random.Random(SEED)
 
     def kill(writer: Job) -> None:
         time.sleep(chance.uniform(0.0, 0.1))
@@ -93,9 +97,10 @@ def test_a_writer_killed_at_random_moments_loses_and_doubles_nothing(
 
     with Jobs() as jobs:
         relay = Relay(jobs, place, table)
-        for until in (5, 11, 19, 26, 33, NUMBERS):
+        for until in (6, 13, 20, 26, 33, NUMBERS):
             relay.run(until, kill, prepare_next=until < NUMBERS)  # it connects while this one still writes
     assert relay.failures == []
+    print(f"{relay.found_landed} writes had landed before they were repeated")
     check_ledger(place, table, relay)
 
 
@@ -106,7 +111,7 @@ def test_a_server_killed_and_restarted_loses_and_doubles_nothing(
     place = make_place(kind)
     server: Server = request.getfixturevalue(kind)
     table = make_table(place)
-    chance = random.Random(11)
+    chance = random.Random(SEED)
 
     def crash(_: Job) -> None:
         time.sleep(chance.uniform(0.0, 0.1))
@@ -116,8 +121,9 @@ def test_a_server_killed_and_restarted_loses_and_doubles_nothing(
 
     with Jobs() as jobs:
         relay = Relay(jobs, place, table)
-        for until in (8, 16, 24):
+        for until in (12, 24):
             relay.run(until, crash)
         while not relay.done:
             relay.run(NUMBERS, lambda _: None)
+    print(f"{relay.found_landed} writes had landed before they were repeated; writers ended with {relay.failures}")
     check_ledger(place, table, relay)
