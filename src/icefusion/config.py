@@ -109,7 +109,10 @@ class RetryConfig:
 
     def delay_ceiling_ms(self, attempt: int) -> float:
         """The upper end of the wait after attempt number ``attempt`` (from 1), in milliseconds."""
-        return float(min(self.initial_delay_ms * self.backoff_multiplier ** (attempt - 1), self.max_delay_ms))
+        try:
+            return float(min(self.initial_delay_ms * self.backoff_multiplier ** (attempt - 1), self.max_delay_ms))
+        except OverflowError:  # after so many attempts the limit was reached long ago
+            return float(self.max_delay_ms if self.initial_delay_ms else 0)
 
 
 @dataclass(frozen=True)

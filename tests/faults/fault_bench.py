@@ -66,13 +66,14 @@ class Faults:
         self.deletes_fail = False
         self.rival: Callable[[], object] | None = None
         self._armed = False
+        self._after: str | None = None
         self._at = 0
         self._kind = "error"
         self._lock = threading.Lock()
 
-    def arm(self, kind: str, at: int) -> None:
-        """Begin to count, and strike at a step, from 1."""
-        self.steps, self.struck = [], None
+    def arm(self, kind: str, at: int, *, after: str | None = None) -> None:
+        """Begin to count, perhaps only after a certain step, and strike at a step, from 1."""
+        self.steps, self.struck, self._after = [], None, after
         self._kind, self._at, self._armed = kind, at, True
 
     def disarm(self) -> None:
@@ -84,6 +85,9 @@ class Faults:
         if not self._armed:
             return
         with self._lock:
+            if self._after is not None:
+                self._after = None if step == self._after else self._after
+                return
             if self.struck is not None:
                 if self._kind == "dead":
                     raise KINDS["dead"](self.struck)

@@ -87,6 +87,6 @@ def _read(properties: Mapping[str, str]) -> list[Landed]:
         return []
     try:
         return [Landed(str(key), int(snapshot), int(rows), int(at)) for key, snapshot, rows, at in json.loads(text)]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, ArithmeticError, RecursionError):
         # Somebody else has written there. The snapshot summaries still know.
         return []
