@@ -51,6 +51,6 @@ $(VENV)/.demo: $(VENV)/.base
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.python
-	@echo "Installing icefusion with its tools and the engines that it is tested with; the first time takes a minute"
-	@$(BIN)/python -m pip install --quiet --editable '.[dev,interop]'
+	@echo "Installing icefusion with its tools and the engines and servers that it is tested with; the first time takes a minute"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,interop,servers]'
 	@touch $@
