@@ -83,6 +83,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=8)
     parser.add_argument("--appends", type=int, default=50)
     parser.add_argument("--catalogs", nargs="*", choices=["sqlite", "postgres"], default=["sqlite", "postgres"])
+    parser.add_argument("--writers", nargs="*", choices=list(JOBS), default=list(JOBS))
     arguments = parser.parse_args()
     wanted = arguments.processes * arguments.appends
     header = f"{'catalog':10}{'writer':11}{'committed':>11}{'of':>5}{'per s':>8}"
@@ -90,7 +91,7 @@ def main() -> None:
     print(header, flush=True)
     with catalogs(arguments.catalogs) as uris:
         for kind, uri in uris.items():
-            for writer in JOBS:
+            for writer in arguments.writers:
                 with tempfile.TemporaryDirectory(prefix="icefusion-contention-") as folder:
                     place = sql_place(kind, uri, Path(folder))
                     found = run(place, writer, arguments.processes, arguments.appends)
