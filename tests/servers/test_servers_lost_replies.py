@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from conftest import POSTGRES, SEAWEEDFS
+from conftest import MARIADB, POSTGRES, SEAWEEDFS
 from cutting_proxy import DELAY_S, CuttingProxy
 from places import Place
 from pyiceberg.table import Table
@@ -49,6 +49,8 @@ class Broken:
 def _commit_pattern(place: Place) -> bytes:
     if place.kind == "postgres":
         return rb"COMMIT\x00"
+    if place.kind == "mariadb":
+        return rb"COMMIT"
     return rb"POST [^ ]*/namespaces/" + re.escape(place.namespace.encode()) + rb"/tables"
 
 
@@ -168,15 +170,19 @@ def test_two_tables_whose_commit_lost_its_reply_are_both_recognised(broken_postg
     }
 
 
-@pytest.mark.seaweedfs
+@pytest.mark.parametrize("kind", [POSTGRES, MARIADB, SEAWEEDFS])
 def test_a_server_that_takes_the_commit_and_never_answers_is_not_waited_for_without_end(
-    make_place: Callable[[str], Place], request: pytest.FixtureRequest
+    kind: str, make_place: Callable[[str], Place], request: pytest.FixtureRequest
 ) -> None:
-    place = make_place("seaweedfs")
-    place.properties["icefusion.http-read-timeout-ms"] = "1500"
-    for broken in _broken(place, request.getfixturevalue("seaweedfs").rest_port):
+    place = make_place(kind)
+    limit = "http-read-timeout-ms" if place.kind == "seaweedfs" else "sql-read-timeout-ms"
+    place.properties[f"icefusion.{limit}"] = "1500"
+    server = request.getfixturevalue(place.kind)
+    for broken in _broken(place, server.rest_port if place.kind == "seaweedfs" else server.port):
         spoiled = broken.proxy.spoil(broken.commit, "hold_reply")
+        began = time.monotonic()
         result = broken.sql("INSERT INTO ns.t VALUES (2)")
+        assert time.monotonic() - began < 15
         assert spoiled.happened.is_set()
         assert broken.rows() == [1, 2]
         assert result.snapshot_id == broken.table().metadata.current_snapshot_id

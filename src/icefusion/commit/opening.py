@@ -10,11 +10,13 @@ from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.utils.config import Config
 
 from icefusion.commit.catalog import CatalogClient
-from icefusion.commit.pools import open_engine, warm_up
+from icefusion.commit.pools import open_engine, read_timeout_ms, warm_up
 from icefusion.commit.rest import PooledRestCatalog
 from icefusion.commit.translate import translated
 from icefusion.config import PoolConfig
 from icefusion.errors import ConfigurationError
+
+READ_TIMEOUT_PROPERTY = "icefusion.sql-read-timeout-ms"
 
 __all__ = ["open_catalog", "open_embedded", "wrap_catalog"]
 
@@ -81,7 +83,8 @@ class _PooledSqlCatalog(SqlCatalog):
         uri = self.properties.get("uri")
         if not uri:
             raise ConfigurationError("a SQL catalog needs a uri", hint="e.g. uri='sqlite:////data/catalog.db'")
-        self.engine = open_engine(uri, pool)
+        limit_ms = read_timeout_ms(self.properties, READ_TIMEOUT_PROPERTY)
+        self.engine = open_engine(uri, pool, read_timeout_ms=limit_ms)
         warm_up(self.engine, pool)
         self._init_catalog()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,13 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import QueuePool
 
+from icefusion.commit.watchdog import Watchdog
 from icefusion.config import PoolConfig
 from icefusion.errors import ConfigurationError
 
-__all__ = ["PoolStats", "open_engine", "sql_stats"]
+__all__ = ["READ_TIMEOUT_MS", "PoolStats", "open_engine", "read_timeout_ms", "sql_stats", "warm_up"]
+
+READ_TIMEOUT_MS = 60_000
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,13 @@ class PoolStats:
     max: int
 
 
-def open_engine(uri: str, pool: PoolConfig) -> Engine:
-    """An engine whose pool follows the configuration.
+def open_engine(uri: str, pool: PoolConfig, *, read_timeout_ms: int = READ_TIMEOUT_MS) -> Engine:
+    """An engine whose pool follows the configuration, and whose calls all end.
+
+    Args:
+        uri: The database.
+        pool: Limits of the pool.
+        read_timeout_ms: How long a call may wait for a server's answer.
 
     Raises:
         ConfigurationError: The database lives in memory, where each connection would have one of its own.
@@ -54,12 +63,30 @@ def open_engine(uri: str, pool: PoolConfig) -> Engine:
         pool_recycle=pool.max_lifetime_s,
         # A server may have gone and come back; a file has not.
         pool_pre_ping=not sqlite,
-        connect_args=_connect_arguments(uri, pool),
+        connect_args=_connect_arguments(uri, pool, read_timeout_ms),
     )
     if sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
     _close_idle(engine, pool.idle_timeout_s)
+    if uri.startswith("postgresql"):
+        Watchdog(engine, read_timeout_ms / 1000)
     return engine
+
+
+def read_timeout_ms(properties: Mapping[str, Any], key: str) -> int:
+    """How long to wait for an answer, from a catalog's properties.
+
+    Raises:
+        ConfigurationError: It is not a positive number.
+    """
+    text = properties.get(key, READ_TIMEOUT_MS)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value <= 0:
+        raise ConfigurationError(f"{key}: expected milliseconds, found {text!r}")
+    return value
 
 
 def warm_up(engine: Engine, pool: PoolConfig) -> None:
@@ -78,13 +105,17 @@ def sql_stats(engine: Engine) -> PoolStats | None:
     return PoolStats(open=in_use + idle, in_use=in_use, idle=idle, max=pool.size())
 
 
-def _connect_arguments(uri: str, pool: PoolConfig) -> dict[str, Any]:
-    """How long to wait for the database: for its lock with SQLite, for a connection with servers."""
+def _connect_arguments(uri: str, pool: PoolConfig, read_timeout_ms: int) -> dict[str, Any]:
+    """How long to wait for the database: for its lock with SQLite, for a connection and an answer with servers."""
     if uri.startswith("sqlite"):
         return {"timeout": pool.connect_timeout_ms / 1000}
-    if uri.startswith(("postgresql", "mysql", "mariadb")):
-        return {"connect_timeout": max(1, pool.connect_timeout_ms // 1000)}
-    return {}
+    if not uri.startswith(("postgresql", "mysql", "mariadb")):
+        return {}
+    arguments = {"connect_timeout": max(1, pool.connect_timeout_ms // 1000)}
+    if "+pymysql:" in uri:
+        answer_s = max(1, read_timeout_ms // 1000)
+        arguments |= {"read_timeout": answer_s, "write_timeout": answer_s}
+    return arguments
 
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:

@@ -22,14 +22,12 @@ from pyiceberg.table import CommitTableRequest, Table, TableIdentifier
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from requests.adapters import HTTPAdapter
 
-from icefusion.commit.pools import PoolStats
+from icefusion.commit.pools import PoolStats, read_timeout_ms
 from icefusion.config import PoolConfig
-from icefusion.errors import ConfigurationError
 
 __all__ = ["PooledRestCatalog", "commit_tables", "offers_transactions"]
 
 READ_TIMEOUT_PROPERTY = "icefusion.http-read-timeout-ms"
-_READ_TIMEOUT_MS = 60_000
 _RESENDS = 2
 _COMMIT_PATH = re.compile(r"/v1/(?:[^?]*/)?(?:namespaces/[^/]+/tables/[^/]+|transactions/commit)$")
 _TRANSACTION_PATH = re.compile(r"^/v1/(?:\{prefix\}/)?transactions/commit$")
@@ -39,7 +37,7 @@ class PooledRestCatalog(RestCatalog):
     """PyIceberg's REST catalog over connections that follow `PoolConfig`."""
 
     def __init__(self, name: str, pool: PoolConfig, properties: dict[str, Any]) -> None:
-        self.adapter = _Adapter(pool, _read_timeout_ms(properties))
+        self.adapter = _Adapter(pool, read_timeout_ms(properties, READ_TIMEOUT_PROPERTY))
         super().__init__(name, **properties)
 
     def stats(self) -> PoolStats:
@@ -134,14 +132,3 @@ def _advertises_keys(response: requests.Response) -> bool:
     except ValueError:
         return False
     return isinstance(config, dict) and config.get("idempotency-key-lifetime") is not None
-
-
-def _read_timeout_ms(properties: dict[str, Any]) -> int:
-    text = properties.get(READ_TIMEOUT_PROPERTY, _READ_TIMEOUT_MS)
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value <= 0:
-        raise ConfigurationError(f"{READ_TIMEOUT_PROPERTY}: expected milliseconds, found {text!r}")
-    return value

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
-from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
+from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 from datafusion.catalog import Catalog, Schema, Table
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
@@ -30,7 +30,7 @@ from pyiceberg.manifest import DataFile
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.config import default_threads
 from icefusion.errors import BindError, ExecutionError, StorageError
-from icefusion.naming import normalize
+from icefusion.naming import normalize, quote_identifier
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import plan_files
 from icefusion.query.footers import FooterReader
@@ -49,7 +49,7 @@ Binding = TableView | Source
 TableKey = tuple[str, str, str]
 """Catalog, schema and table, as DataFusion knows them."""
 
-BATCH_ROWS = 8192
+BATCH_ROWS = 16_384
 
 _SETTINGS = {
     "datafusion.execution.time_zone": "UTC",
@@ -60,6 +60,7 @@ _SETTINGS = {
 
 # Settings that depend on the query, with what they otherwise are.
 _COLLECT_STATISTICS = "datafusion.execution.collect_statistics"
+_PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _BATCH_ROWS = "datafusion.execution.batch_size"
 
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
@@ -143,6 +144,7 @@ class Engine:
         with _translated(query, planning=True):
             settings = {_COLLECT_STATISTICS: collect_statistics, _BATCH_ROWS: batch_rows or self._usual[_BATCH_ROWS]}
             frame = self._draft(query, frames, values, settings)
+            frame = _without_views(frame)
             schema = self._final_schema(frame)
         sources = [binding for binding in tables.values() if isinstance(binding, Source)]
         planned = PlannedQuery(query, frame, schema, tuple(scans), sources, files, self)
@@ -152,7 +154,7 @@ class Engine:
     def _final_schema(self, frame: DataFrame) -> pa.Schema:
         """The schema of what will come. The optimizer makes types agree, and finds where they cannot."""
         optimized = self._context.create_dataframe_from_logical_plan(frame.optimized_logical_plan())
-        return optimized.schema().remove_metadata()
+        return _without_view_types(optimized.schema().remove_metadata())
 
     def _scan(self, view: TableView, wanted: Wanted) -> tuple[FileScan, ScanReport, tuple[DataFile, ...]]:
         began = time.perf_counter()
@@ -376,3 +378,22 @@ def _same(one: Binding, other: Binding) -> bool:
         return False
     same_state = (one.name, one.snapshot_id, one.staged) == (other.name, other.snapshot_id, other.staged)
     return same_state and (one.metadata is other.metadata or one.metadata == other.metadata)
+
+
+def _without_views(frame: DataFrame) -> DataFrame:
+    """Results in plain strings, which every reader of Arrow knows, made so on all threads."""
+    schema = frame.schema()
+    if not any(field.type in _PLAIN for field in schema) or len(set(schema.names)) < len(schema.names):
+        # A name that stands twice cannot be cast by name; such a result is made plain batch by batch.
+        return frame
+    columns = [col(quote_identifier(field.name)) for field in schema]
+    return frame.select(
+        *(
+            column.cast(_PLAIN[field.type]).alias(field.name) if field.type in _PLAIN else column
+            for column, field in zip(columns, schema, strict=True)
+        )
+    )
+
+
+def _without_view_types(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([field.with_type(_PLAIN.get(field.type, field.type)) for field in schema])

@@ -46,6 +46,7 @@ __all__ = ["FILE_COLUMN", "POSITION_COLUMN", "FileScan", "TableView", "scan_file
 FILE_COLUMN = "_file"
 POSITION_COLUMN = "_pos"
 
+_VIEWS = {pa.string(): pa.string_view(), pa.binary(): pa.binary_view()}
 UUID_METADATA = {"ARROW:extension:name": "arrow.uuid", "ARROW:extension:metadata": ""}
 
 
@@ -240,8 +241,12 @@ def _scan_field(source: ColumnSource, taken: set[str]) -> pa.Field:
 
 
 def _read_type(iceberg_type: IcebergType, column: str) -> pa.DataType:
-    """The Arrow type to read as: nullable at every depth, because a required part may be younger than the file."""
-    return _relaxed(type_to_arrow(iceberg_type, field_ids=False, column=column))
+    """The Arrow type to read as: nullable at every depth, because a required part may be younger than the file.
+
+    Text is read as views, which DataFusion groups, compares and filters without copying; results are plain again.
+    """
+    arrow_type = _relaxed(type_to_arrow(iceberg_type, field_ids=False, column=column))
+    return _VIEWS.get(arrow_type, arrow_type)
 
 
 def _relaxed(arrow_type: pa.DataType) -> pa.DataType:
