@@ -67,13 +67,14 @@ class Faults:
         self.rival: Callable[[], object] | None = None
         self._armed = False
         self._after: str | None = None
+        self._only: Collection[str] = ()
         self._at = 0
         self._kind = "error"
         self._lock = threading.Lock()
 
-    def arm(self, kind: str, at: int, *, after: str | None = None) -> None:
-        """Begin to count, perhaps only after a certain step, and strike at a step, from 1."""
-        self.steps, self.struck, self._after = [], None, after
+    def arm(self, kind: str, at: int, *, after: str | None = None, only: Collection[str] = ()) -> None:
+        """Begin to count, perhaps only certain steps or after a certain one, and strike at a step, from 1."""
+        self.steps, self.struck, self._after, self._only = [], None, after, only
         self._kind, self._at, self._armed = kind, at, True
 
     def disarm(self) -> None:
@@ -94,7 +95,7 @@ class Faults:
                 if self.deletes_fail and step.startswith("delete "):
                     raise PermissionError(13, "deletes are not allowed")
                 return
-            if self._kind == "conflict" and step not in ("swap", "swapped"):
+            if self._only and step not in self._only:
                 return
             self.steps.append(step)
             if len(self.steps) == self._at:

@@ -43,6 +43,7 @@ class Write:
     Attributes:
         number: Of the write.
         rows: The numbers of the rows that it adds to each table.
+        asked_at: The turn at which it was first asked for.
         answer: ``committed``, ``failed``, ``unknown`` or ``rolled back``.
         answered_at: The turn of its answer.
         counts: Whether its row tells how many rows there were before it.
@@ -50,6 +51,7 @@ class Write:
 
     number: int
     rows: dict[str, list[int]]
+    asked_at: int = 0
     answer: str = "open"
     answered_at: int = 0
     counts: bool = False
@@ -67,11 +69,17 @@ class Read:
 
 @dataclass
 class History:
-    """All that was asked and answered; ``may_leave`` says whether files may lie around at the end."""
+    """All that was asked and answered.
+
+    Attributes:
+        made_anew_at: The turn at which the table `d` was last dropped, or tried to be.
+        may_leave: Whether files may lie around at the end.
+    """
 
     writes: list[Write] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
+    made_anew_at: int = 0
     may_leave: bool = False
     log: list[str] = field(default_factory=list)
 
@@ -211,13 +219,14 @@ class Simulation:
         for thread in threads:
             thread.join(20)
         stuck = [thread.name for thread in threads if thread.is_alive()]
+        if stuck:
+            for actor in self.actors:
+                actor.killed = Killed("stuck")  # or they would disturb the next run
+                actor.turn.set()
+            raise StuckError(f"{', '.join(stuck)} did not come to an end; {self.history.log[-20:]}")
         self.running = False
         for actor in self.actors:
-            actor.turn.set()
-            if not stuck:
-                actor.close()
-        if stuck:
-            raise StuckError(f"{', '.join(stuck)} did not come to an end; {self.history.log[-20:]}")
+            actor.close()
         return self.history
 
     def _act(self, actor: Actor) -> None:
@@ -331,6 +340,8 @@ class Simulation:
             self._count,
             self._read,
             self._writer_transaction,
+            self._append_to_fleeting,
+            self._make_anew,
         ]
         if not self.generic:
             doing += [self._two_tables] * 2
@@ -340,7 +351,7 @@ class Simulation:
         self._writes += 1
         first = self._writes * 100
         added = {table: list(range(first + 10 * n, first + 10 * n + rows)) for n, table in enumerate(tables)}
-        write = Write(self._writes, added, counts=counts)
+        write = Write(self._writes, added, asked_at=self.now, counts=counts)
         self.history.writes.append(write)
         return write
 
@@ -349,6 +360,15 @@ class Simulation:
         write = self._write((table,), self.random.randint(1, 3))
         batch = _batch(write.rows[table])
         self._ask(actor, write, lambda: actor.session.writer(f"ns.{table}").write_batch(batch))
+
+    def _append_to_fleeting(self, actor: Actor) -> None:
+        write = self._write(("d",), 2)
+        self._ask(actor, write, lambda: actor.session.writer("ns.d").write_batch(_batch(write.rows["d"])))
+
+    def _make_anew(self, actor: Actor) -> None:
+        self._ask(actor, Write(0, {}), lambda: actor.session.sql("DROP TABLE IF EXISTS ns.d"))
+        self._ask(actor, Write(0, {}), lambda: actor.session.sql("CREATE TABLE IF NOT EXISTS ns.d (id BIGINT)"))
+        self.history.made_anew_at = self.now
 
     def _append_keyed(self, actor: Actor) -> None:
         table = self.random.choice(("t", "t", "u"))

@@ -122,7 +122,7 @@ class Trial:
         if write.raced:
             self.faults.rival = self.rival
         self.session = warehouse.connect(self.faults, generic=generic)
-        self.faults.arm(kind, at)
+        self.faults.arm(kind, at, only=("swap", "swapped") if kind == "conflict" else ())
         try:
             write.run(self.session)
         except BaseException as exc:

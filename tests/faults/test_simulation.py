@@ -20,7 +20,7 @@ CHUNK = 20
 
 
 def prepare(session: ice.Session) -> None:
-    for name in ("t", "u"):
+    for name in ("t", "u", "d"):
         session.sql(
             f"CREATE TABLE ns.{name} (id BIGINT) TBLPROPERTIES ('commit.manifest.min-count-to-merge' = '4', "
             "'write.avro.compression-codec' = 'uncompressed')"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, ExceptionContext, create_engine, event
 from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.pool import QueuePool
 
@@ -68,6 +68,7 @@ def open_engine(uri: str, pool: PoolConfig, *, read_timeout_ms: int = READ_TIMEO
     if sqlite:
         event.listen(engine, "connect", _prepare_sqlite)
     _close_idle(engine, pool.idle_timeout_s)
+    event.listen(engine, "handle_error", _give_up_connection)
     if uri.startswith("postgresql"):
         Watchdog(engine, read_timeout_ms / 1000)
     return engine
@@ -125,6 +126,17 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
         cursor.execute("PRAGMA journal_mode=WAL")
     finally:
         cursor.close()
+
+
+def _give_up_connection(context: ExceptionContext) -> None:
+    """Close a connection whose COMMIT or ROLLBACK failed.
+
+    SQLAlchemy would give it back to the pool with the transaction still open: a lock that nobody releases, and changes
+    that its next user sees as if they had been committed.
+    """
+    if context.connection is not None and context.statement is None:
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
 
 
 def _close_idle(engine: Engine, idle_timeout_s: int) -> None:
