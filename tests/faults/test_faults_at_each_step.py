@@ -239,14 +239,16 @@ def test_an_error_on_a_sql_catalog(warehouse, name) -> None:
 
 
 @pytest.mark.parametrize("kind", ["interrupt", "dead"])
-@pytest.mark.parametrize("name", ["raced", "merging", "two_tables_keyed", "create_as_keyed"])
+@pytest.mark.parametrize("name", ["raced", "two_tables_keyed", "create_as_keyed"])
 def test_an_interrupt_or_a_crash_on_a_sql_catalog(warehouse, name, kind) -> None:
     run_all(warehouse, WRITES[name], kind)
 
 
-@pytest.mark.parametrize("kind", ["reset", "time_out", "exit", "memory"])
-def test_other_faults_on_a_sql_catalog(warehouse, kind) -> None:
-    run_all(warehouse, WRITES["raced"], kind)
+@pytest.mark.parametrize(
+    ("name", "kind"), [("raced", "reset"), ("append", "time_out"), ("append", "exit"), ("merging", "memory")]
+)
+def test_other_faults_on_a_sql_catalog(warehouse, name, kind) -> None:
+    run_all(warehouse, WRITES[name], kind)
 
 
 @pytest.mark.parametrize(

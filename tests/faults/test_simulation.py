@@ -15,7 +15,7 @@ from simulation import History, Simulation
 
 import icefusion as ice
 
-SEEDS = int(os.environ.get("ICEFUSION_SEEDS", "120"))
+SEEDS = int(os.environ.get("ICEFUSION_SEEDS", "100"))
 CHUNK = 20
 
 
