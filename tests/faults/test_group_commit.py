@@ -206,6 +206,18 @@ def test_one_key_twice_in_a_group_lands_once(warehouse) -> None:
     assert not seen.leftovers
 
 
+def test_a_key_counts_as_landed_only_once_it_has(warehouse) -> None:
+    for at in range(1, STEPS_MAX):
+        warehouse.reset()
+        convoy = Convoy(warehouse, "error", at, ["k", "k"])
+        rows = warehouse.look().rows["t"]
+        story = f"error at step {at} ({convoy.faults.struck}): {convoy.raised}"
+        assert len({10, 11} & set(rows)) == (None in convoy.raised), story
+        if convoy.faults.struck is None:
+            break
+    assert convoy.raised == [None, None]
+
+
 @dataclass(eq=False)
 class Request:
     outcome: str | None = None
