@@ -42,6 +42,7 @@ from icefusion.query.planner import bind_query
 from icefusion.query.sources import Source
 from icefusion.reports import CommitReport, Reporter, StatementReport, tell
 from icefusion.result import Result
+from icefusion.sql.literals import now_in_microseconds
 from icefusion.sql.statements import (
     CreateNamespace,
     CreateTable,
@@ -120,11 +121,14 @@ class Executor:
         return Result(planned.schema, planned.stream, report=report)
 
     def _plan(
-        self, query: Query, given: Statement, state: TransactionState, *, batch_rows: int | None = None
+        self, query: Query, given: Statement, state: TransactionState, *, for_write: bool = False
     ) -> PlannedQuery:
         parameters = bind_parameters(query, given.parameters)
         state.pin_together(_table_names(query))
         bound, bindings = bind_query(query, state, given.sources)
+        if for_write:
+            bound = now_in_microseconds(bound)
+        batch_rows = WRITE_BATCH_ROWS if for_write else None
         planned = self._engine.plan(bound, bindings, parameters, batch_rows=batch_rows)
         state.note_reads(planned.reads)
         return planned
@@ -141,7 +145,7 @@ class Executor:
         landed = state.find_landed(pinned)
         if landed is not None:
             return landed_result("INSERT", landed, began)
-        planned = self._plan(statement.query, given, state, batch_rows=WRITE_BATCH_ROWS)
+        planned = self._plan(statement.query, given, state, for_write=True)
         columns = _insert_columns(statement, pinned.handle.metadata, pinned.handle.name)
         schema = pinned.handle.metadata.schema()
         align = _insert_alignment(statement.query, planned.schema, schema, columns, pinned.handle.name)
@@ -218,7 +222,7 @@ class Executor:
             report = StatementReport("CREATE TABLE", seconds=time.perf_counter() - began)
             self._tell(report)
             return Result.of_nothing(report)
-        planned = self._plan(statement.query, given, state, batch_rows=WRITE_BATCH_ROWS)
+        planned = self._plan(statement.query, given, state, for_write=True)
         staged = self._stage_table(identifier, statement, planned.schema)
         alignment = Alignment.plan(
             planned.schema, staged.metadata.schema(), columns=None, by="position", table=staged.name

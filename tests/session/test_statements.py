@@ -300,3 +300,18 @@ def test_columns_of_the_same_text_are_no_obstacle(session, outside) -> None:
     session.sql("INSERT INTO ns.t SELECT id + 1, id, id FROM ns.t")
     assert outside.ids() == [0, 1]
     assert session.sql("SELECT id, id FROM ns.t ORDER BY id").fetchall() == [(0, 0), (1, 1)]
+
+
+@pytest.mark.parametrize("text", ["now()", "current_timestamp", "CURRENT_TIMESTAMP()", "now() - INTERVAL '1 hour'"])
+def test_the_current_time_goes_into_a_timestamp(session, text) -> None:
+    session.sql("CREATE TABLE ns.t (id INT, tz TIMESTAMPTZ, ts TIMESTAMP)")
+    session.sql(f"INSERT INTO ns.t SELECT 1, {text}, CAST({text} AS TIMESTAMP)")
+    ((tz, ts),) = session.sql("SELECT tz, ts FROM ns.t").fetchall()
+    assert abs(dt.datetime.now(dt.UTC) - tz) < dt.timedelta(hours=1, minutes=5)
+    assert tz.replace(tzinfo=None) == ts
+
+
+def test_columns_called_like_the_current_time_stay_columns(session) -> None:
+    session.sql('CREATE TABLE ns.t ("now" INT, x INT)')
+    session.sql('INSERT INTO ns.t SELECT n."now", 2 AS x FROM (SELECT 1 AS "now") AS n')
+    assert session.sql('SELECT "now", x FROM ns.t').fetchall() == [(1, 2)]

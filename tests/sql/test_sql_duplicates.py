@@ -26,6 +26,8 @@ CONTEXT.from_pydict({"a": [1], "b": [2]}, name="t")
         ('SELECT "a", "a" FROM t', ["a", "a_1"]),
         ("SELECT CASE WHEN a > 0 THEN 1 END, CASE WHEN a > 0 THEN 1 END FROM t", None),
         ("SELECT a::int, a::int FROM t", None),
+        ("SELECT a, CAST(a AS int) FROM t", ["a", "CAST(a AS int)_1"]),
+        ("SELECT a, a::varchar, TRY_CAST(a AS int) FROM t", None),
     ],
 )
 def test_repeated_columns_get_names(text: str, names: list[str] | None) -> None:

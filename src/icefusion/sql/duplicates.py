@@ -1,8 +1,8 @@
 """Columns of a query that come out under the same name.
 
 ``SELECT 0, 0`` and ``SELECT a, a`` are sound SQL, and DataFusion refuses both: it wants the expressions of a SELECT to
-have different names. So the later ones of the same text get a name: ``a_1``, ``a_2``. Columns that were given the same
-name with AS stay an error, since somebody meant that name.
+have different names, and takes a cast column for the column. So the later ones of the same text get a name: ``a_1``,
+``a_2``. Columns that were given the same name with AS stay an error, since somebody meant that name.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from icefusion.sql.statements import Query
 __all__ = ["name_duplicates"]
 
 _ENDS_LIST = keywords("FROM WHERE GROUP HAVING ORDER LIMIT OFFSET FETCH UNION EXCEPT INTERSECT WINDOW QUALIFY INTO")
+_CASTS = keywords("CAST TRY_CAST")
 _BEFORE_ITEMS = keywords("DISTINCT ALL")
 
 
 def name_duplicates(query: Query) -> Query:
-    """The query with a name for each item of a SELECT list that repeats an earlier one to the letter."""
+    """The query with a name for each item of a SELECT list that repeats an earlier one to the letter, casts aside."""
     edits: list[Edit] = []
     for items in _select_lists(tokenize(query.text)):
         seen: dict[tuple[str, ...], int] = {}
         for item in items:
-            text = tuple(token.key or token.text for token in item)
+            text = tuple(token.key or token.text for token in _uncast(item))
             count = seen.get(text, 0)
             seen[text] = count + 1
             if count and item[-1].key != "*" and not _is_named(item):
@@ -57,6 +58,21 @@ def _select_lists(tokens: list[Token]) -> Iterator[list[list[Token]]]:
             open_lists[-1] = []
             if token.key in (")", "]") and len(open_lists) > 1:
                 open_lists.pop()
+
+
+def _uncast(item: list[Token]) -> list[Token]:
+    """An item without the casts around it, which DataFusion leaves out of its names."""
+    if len(item) > 4 and item[0].key in _CASTS and item[1].key == "(" and item[-1].key == ")":
+        depth = 0
+        for index, token in enumerate(item):
+            depth += (token.key == "(") - (token.key == ")")
+            if depth == 1 and token.key == "AS":
+                return _uncast(item[2:index])
+            if depth == 0 and 1 < index < len(item) - 1:
+                return item
+    if len(item) > 2 and item[-2].key == "::":
+        return _uncast(item[:-2])
+    return item
 
 
 def _is_named(item: list[Token]) -> bool:

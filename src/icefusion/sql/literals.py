@@ -1,4 +1,4 @@
-"""Numbers in a query's text that DataFusion would round while reading them."""
+"""Values in a query's text that DataFusion reads with too few digits, or with too many."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from icefusion.sql.lexer import Kind, tokenize
 from icefusion.sql.references import Edit, apply_edits
 from icefusion.sql.statements import Query
 
-__all__ = ["exact_numbers"]
+__all__ = ["exact_numbers", "now_in_microseconds"]
 
 _LONG_NUMBER = re.compile(r"[0-9][0-9.]{15,}")
+_NOW = "arrow_cast(now(), 'Timestamp(Microsecond, Some(\"UTC\"))')"
 _MAX_UINT64 = 2**64 - 1
 
 
@@ -32,6 +33,23 @@ def exact_numbers(query: Query) -> Query:
             if token.kind is Kind.NUMBER and _is_rounded(token.text)
         ],
     )
+
+
+def now_in_microseconds(query: Query) -> Query:
+    """The query with the current time in microseconds.
+
+    DataFusion's clock gives nanoseconds, which no timestamp of format version 2 can take exactly; and ``now()`` is how
+    people say when a row was written.
+    """
+    tokens = tokenize(query.text)
+    edits: list[Edit] = []
+    padded = [tokens[-1], *tokens, tokens[-1]]
+    for before, token, after, last in zip(padded, tokens, padded[2:], padded[3:], strict=False):
+        called = after.key == "(" and last.key == ")"
+        if before.key in (".", "AS") or not (token.key == "CURRENT_TIMESTAMP" or (token.key == "NOW" and called)):
+            continue
+        edits.append(Edit(token.start, last.end if called else token.end, _NOW))
+    return apply_edits(query, edits)
 
 
 def _is_rounded(text: str) -> bool:
