@@ -270,7 +270,8 @@ _TRUNCATED = ("c_int", "c_bigint", "c_decimal_9", "c_decimal_18", "c_decimal_38"
 _DATED = ("c_date", "c_timestamp", "c_timestamptz")
 
 TRANSFORMS: tuple[TransformCase, ...] = (
-    *(TransformCase("identity", case.name) for case in PRIMITIVES),
+    # Iceberg 1.10 cannot read manifests in which PyIceberg's Avro writer put a fixed value, so icefusion makes none.
+    *(TransformCase("identity", case.name) for case in PRIMITIVES if case.name != "c_fixed"),
     *(TransformCase("bucket", name, 5) for name in _BUCKETED),
     *(TransformCase("truncate", name, 2 if name in ("c_string", "c_binary") else 10) for name in _TRUNCATED),
     *(TransformCase(name, column) for name in ("year", "month", "day") for column in _DATED),
@@ -354,12 +355,6 @@ LEFT_OUT: tuple[LeftOut, ...] = (
         ("c_uuid",),
         "Iceberg 1.10 orders uuids as pairs of signed numbers, and so misreads bounds that begin with a high bit",
         _UUIDS,
-    ),
-    LeftOut(
-        "spark",
-        ("identity",),
-        ("c_fixed",),
-        "Iceberg 1.10 cannot read manifests in which PyIceberg's Avro writer put a fixed partition value",
     ),
     LeftOut("spark-writer", ("void",), (), "Spark's SQL cannot say void"),
     LeftOut(

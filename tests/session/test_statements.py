@@ -315,3 +315,9 @@ def test_columns_called_like_the_current_time_stay_columns(session) -> None:
     session.sql('CREATE TABLE ns.t ("now" INT, x INT)')
     session.sql('INSERT INTO ns.t SELECT n."now", 2 AS x FROM (SELECT 1 AS "now") AS n')
     assert session.sql('SELECT "now", x FROM ns.t').fetchall() == [(1, 2)]
+
+
+def test_a_fixed_column_is_no_partition_because_not_every_engine_could_read_it(session) -> None:
+    with pytest.raises(ice.SchemaError, match="reference implementation"):
+        session.sql("CREATE TABLE ns.t (f FIXED(3)) PARTITIONED BY (f)")
+    session.sql("CREATE TABLE ns.t (f FIXED(3)) PARTITIONED BY (bucket(4, f))")
