@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.spark]
 Row = tuple[int, int, int]
 
 NUMBERS = 12
-MERGES = 5
+MERGES = 4
 MOST_WRITES = 200
 PAUSE_S = 0.2
 KEYS = 4
