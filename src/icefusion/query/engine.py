@@ -49,7 +49,7 @@ Binding = TableView | Source
 TableKey = tuple[str, str, str]
 """Catalog, schema and table, as DataFusion knows them."""
 
-BATCH_ROWS = 16_384
+BATCH_ROWS = 8_192
 
 _SETTINGS = {
     "datafusion.execution.time_zone": "UTC",
