@@ -35,7 +35,7 @@ from icefusion.errors import (
     TableNotFoundError,
     UnsupportedStatementError,
 )
-from icefusion.naming import nearest
+from icefusion.naming import find_name, nearest
 from icefusion.query.engine import Engine, PlannedQuery
 from icefusion.query.parameters import bind_parameters
 from icefusion.query.planner import bind_query
@@ -48,7 +48,6 @@ from icefusion.sql.statements import (
     CreateTable,
     DropNamespace,
     DropTable,
-    Identifier,
     Insert,
     Name,
     Query,
@@ -163,10 +162,12 @@ class Executor:
         streams: Sequence[Iterator[pa.RecordBatch]],
         align: Callable[[pa.RecordBatch], pa.RecordBatch],
         progress: Progress | None = None,
+        *,
+        threads: int | None = None,
     ) -> WriteResult:
         """Turn streams of record batches into data files of a table; nothing is staged yet."""
         handle = pinned.handle
-        return self._write(handle.name, handle.metadata, handle.io, streams, align, progress)
+        return self._write(handle.name, handle.metadata, handle.io, streams, align, progress, threads)
 
     def _write(
         self,
@@ -176,6 +177,7 @@ class Executor:
         streams: Sequence[Iterator[pa.RecordBatch]],
         align: Callable[[pa.RecordBatch], pa.RecordBatch],
         progress: Progress | None,
+        threads: int | None = None,
     ) -> WriteResult:
         target = WriteTarget(
             table=name,
@@ -186,7 +188,7 @@ class Executor:
             properties=metadata.properties,
             format_version=metadata.format_version,
         )
-        options = WriteOptions(threads=self._threads, memory_limit_bytes=self._write_memory_bytes)
+        options = WriteOptions(threads=threads or self._threads, memory_limit_bytes=self._write_memory_bytes)
         return write_streams(streams, target, io, options, align=align, progress=progress)
 
     def stage_append(self, pinned: PinnedTable, written: WriteResult, state: TransactionState) -> None:
@@ -398,7 +400,7 @@ def _insert_columns(statement: Insert, metadata: TableMetadata, name: str) -> li
     known = [field.name for field in metadata.schema().fields]
     chosen: list[str] = []
     for column in statement.columns:
-        exact = _find_column(column, known)
+        exact = find_name(column, known)
         if exact is None:
             near = nearest(column.text, known)
             raise BindError(
@@ -411,12 +413,3 @@ def _insert_columns(statement: Insert, metadata: TableMetadata, name: str) -> li
             raise BindError(f"column {exact} is listed twice", sql=statement.query.sql, offset=statement.table.offset)
         chosen.append(exact)
     return chosen
-
-
-def _find_column(column: Identifier, known: Sequence[str]) -> str | None:
-    if column.text in known:
-        return column.text
-    if column.quoted:
-        return None
-    matches = [name for name in known if name.casefold() == column.text.casefold()]
-    return matches[0] if len(matches) == 1 else None

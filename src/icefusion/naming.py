@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import string
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Protocol
 
-__all__ = ["fold_case", "nearest", "normalize", "quote_identifier"]
+__all__ = ["find_name", "fold_case", "nearest", "normalize", "quote_identifier"]
 
 # DataFusion folds ASCII letters only, so `É` and `é` stay two names there. Folding more here would part the two.
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
@@ -27,6 +27,16 @@ def nearest(name: str, candidates: Iterable[str]) -> str | None:
         by_folded.setdefault(candidate.lower(), candidate)
     found = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=0.6)
     return by_folded[found[0]] if found else None
+
+
+def find_name(identifier: _Identifier, names: Collection[str]) -> str | None:
+    """The one of ``names`` that an identifier stands for: the same or, unquoted, the only one but for case."""
+    if identifier.text in names:
+        return identifier.text
+    if identifier.quoted:
+        return None
+    matches = [name for name in names if name.casefold() == identifier.text.casefold()]
+    return matches[0] if len(matches) == 1 else None
 
 
 def quote_identifier(text: str) -> str:

@@ -278,11 +278,6 @@ class TransactionState:
                 f"the transaction is {self.status.value}", hint="a transaction is used once; begin a new one"
             )
 
-    @property
-    def dirty(self) -> bool:
-        """Whether anything waits for the commit."""
-        return any(pinned.operations for pinned in self._tables.values())
-
 
 class Transaction:
     """A block of statements that takes effect as a whole or not at all.

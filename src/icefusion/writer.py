@@ -43,7 +43,7 @@ class IcebergTableWriter:
         self._executor = executor
         self._new_state = new_state
         self._batch = batch
-        self._streams = batch.concurrent_batches or threads
+        self._threads = batch.concurrent_batches or threads
         self._state: TransactionState | None = None
         # A wrong name should be told now, and not when the first batch is ready.
         self._new_state(None).pin(self._name)
@@ -123,7 +123,7 @@ class IcebergTableWriter:
         schema = pinned.handle.metadata.schema()
         alignment = Alignment.plan(source.schema, schema, by="name", table=pinned.handle.name)
         batches = self._cut(source.record_batches())
-        written = self._executor.write(pinned, [batches], alignment.apply, progress)
+        written = self._executor.write(pinned, [batches], alignment.apply, progress, threads=self._threads)
         self._executor.stage_append(pinned, written, state)
         report = StatementReport("APPEND", seconds=time.perf_counter() - began, writes=(written.report,))
         return Result.of_change(report, rows_inserted=written.report.rows)

@@ -1,5 +1,8 @@
 """IcebergTableWriter: Arrow data in, snapshots out."""
 
+import threading
+import time
+
 import pyarrow as pa
 import pytest
 
@@ -162,3 +165,23 @@ def test_a_transaction_sees_the_table_as_it_was_when_it_began_to_write(session, 
     session.sql("INSERT INTO ns.t VALUES (2, 'b')")
     writer.commit_transaction(txn)
     assert (outside.ids(), outside.snapshots()) == ([1, 2], 2)
+
+
+@pytest.mark.parametrize(("concurrent", "threads", "most"), [(1, 4, 1), (3, 1, 3)])
+def test_as_many_batches_are_encoded_at_once_as_asked_for(folder, session, concurrent, threads, most) -> None:
+    session.sql("CREATE TABLE ns.w (id BIGINT) TBLPROPERTIES ('write.parquet.row-group-limit' = '100')")
+    pulling: set[int] = set()
+
+    def batches():
+        for _ in range(60):
+            pulling.add(threading.get_ident())
+            time.sleep(0.002)
+            yield pa.record_batch({"id": pa.array(range(100), pa.int64())})
+
+    with ice.connect(folder, threads=threads) as own:
+        writer = own.writer("ns.w", batch=ice.BatchConfig(concurrent_batches=concurrent))
+        assert writer.write_batches(batches()).rows_inserted == 6000
+    # The first batch is asked for by the caller, who has to know the schema.
+    workers = pulling - {threading.get_ident()}
+    assert 1 <= len(workers) <= most
+    assert len(workers) > 1 or most == 1

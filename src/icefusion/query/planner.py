@@ -17,7 +17,7 @@ import pyarrow as pa
 from pyiceberg.schema import Schema
 
 from icefusion.errors import BindError
-from icefusion.naming import nearest, normalize, quote_identifier
+from icefusion.naming import find_name, nearest, normalize, quote_identifier
 from icefusion.query.scan import TableView
 from icefusion.query.sources import Source
 from icefusion.sql.duplicates import name_duplicates
@@ -65,8 +65,8 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Source])
 def _bind(query: Query, reference: TableReference, tables: TableLookup, sources: Mapping[str, Source]) -> Binding:
     if len(reference.name.parts) > 1:
         return tables.view(reference.name, reference.version)
-    source = _find_source(reference, sources)
-    if source is None:
+    name = find_name(reference.name.parts[0], sources)
+    if name is None:
         near = nearest(reference.name.parts[0].text, sources)
         hint = f"did you mean {near}?" if near else "Iceberg tables are written namespace.table"
         if not near and not sources:
@@ -76,17 +76,7 @@ def _bind(query: Query, reference: TableReference, tables: TableLookup, sources:
         raise BindError(
             f"{reference.name} was passed by name and has no versions", sql=query.sql, offset=reference.name.offset
         )
-    return source
-
-
-def _find_source(reference: TableReference, sources: Mapping[str, Source]) -> Source | None:
-    part = reference.name.parts[0]
-    if part.text in sources:
-        return sources[part.text]
-    if part.quoted:
-        return None
-    matches = [source for name, source in sources.items() if name.casefold() == part.text.casefold()]
-    return matches[0] if len(matches) == 1 else None
+    return sources[name]
 
 
 def _version_alias(reference: TableReference) -> str:
