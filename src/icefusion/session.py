@@ -218,6 +218,8 @@ class Session:
                 return self._executor.query(statement, given, self._current or self._new_state())
             case st.Insert():
                 return self._insert(statement, given, idempotency_key)
+            case st.Explain() | st.Delete() | st.Truncate() | st.Update() | st.Merge():
+                raise UnsupportedStatementError("row-level changes are not there yet")
         if self._current is not None:
             raise UnsupportedStatementError(
                 "tables and namespaces cannot be created or dropped inside a transaction yet",

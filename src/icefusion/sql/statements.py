@@ -10,23 +10,40 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 __all__ = [
+    "Assignment",
     "Begin",
+    "Change",
     "ColumnDefinition",
     "Commit",
     "CreateNamespace",
     "CreateTable",
+    "Definition",
+    "Delete",
+    "DeleteRow",
     "DropNamespace",
     "DropTable",
+    "Explain",
+    "Fragment",
     "Identifier",
     "Insert",
+    "InsertRow",
+    "KeepRow",
+    "Merge",
+    "MergeClause",
     "Name",
+    "OnConflict",
+    "Overwrite",
+    "PartitionTerm",
     "Query",
     "Rollback",
+    "SetRow",
     "SortTerm",
     "Statement",
     "TableReference",
     "TransformTerm",
+    "Truncate",
     "TypeText",
+    "Update",
     "VersionAsOf",
 ]
 
@@ -80,15 +97,15 @@ class TableReference:
 
 
 @dataclass(frozen=True)
-class Query:
-    """A SELECT, VALUES, WITH, EXPLAIN SELECT ..., as text for DataFusion.
+class Fragment:
+    """A piece of SQL as text for DataFusion: a query, an expression, a list of them, or what stands behind a FROM.
 
     Attributes:
-        text: The query; time travel clauses cut out, ``?`` numbered as ``$1``, ``$2``...; otherwise as written.
+        text: The piece; time travel clauses cut out, ``?`` numbered as ``$1``, ``$2``...; otherwise as written.
         tables: The tables in its FROM clauses, in order of appearance (each appearance is listed).
         parameters: The names of its parameters without ``$``, in order of first appearance: ``("1", "2")``, ``("a",)``.
         sql: The whole text that the user gave, for error messages.
-        offset: Where the query begins in ``sql``.
+        offset: Where the piece begins in ``sql``.
         shifts: Where ``text`` and ``sql`` part: pairs of a place in ``text`` and the one in ``sql`` that it came from,
             in order. Empty where ``text`` is the slice of ``sql`` at ``offset``.
     """
@@ -99,6 +116,11 @@ class Query:
     sql: str = field(default="", compare=False)
     offset: int = field(default=0, compare=False)
     shifts: tuple[tuple[int, int], ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True)
+class Query(Fragment):
+    """A SELECT, VALUES, WITH or EXPLAIN SELECT ... as a whole."""
 
 
 @dataclass(frozen=True)
@@ -195,12 +217,194 @@ class DropTable:
 
 
 @dataclass(frozen=True)
+class Assignment:
+    """``column = value`` of a SET list.
+
+    Attributes:
+        path: The column, or the part of a struct: ``("address", "city")``.
+        value: The expression; None for DEFAULT.
+        offset: Where the column stands in the statement's text.
+    """
+
+    path: tuple[Identifier, ...]
+    value: Fragment | None
+    offset: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class PartitionTerm:
+    """One item of ``PARTITION (...)``: ``d``, ``d = 'x'``, ``day(ts)`` or ``bucket(16, id) = 3``.
+
+    Attributes:
+        term: The transform, or the identity of a column; a single word may also be the name of a partition field.
+        value: What it is held at; None where it is left to the rows.
+    """
+
+    term: TransformTerm
+    value: Fragment | None = None
+
+
+@dataclass(frozen=True)
+class Overwrite:
+    """What an INSERT replaces.
+
+    Attributes:
+        partition: The items of ``PARTITION (...)``; empty for the whole table.
+        where: The condition of ``REPLACE WHERE``; then there are no partition items.
+    """
+
+    partition: tuple[PartitionTerm, ...] = ()
+    where: Fragment | None = None
+
+
+@dataclass(frozen=True)
+class OnConflict:
+    """``ON CONFLICT (keys) DO NOTHING | DO UPDATE SET ... [WHERE ...]``.
+
+    Attributes:
+        keys: The columns by which rows are the same.
+        assignments: The SET list of DO UPDATE, in which ``excluded`` is the new row; None for DO NOTHING.
+        condition: Which of the rows that are there already are updated; None for all.
+    """
+
+    keys: tuple[Identifier, ...]
+    assignments: tuple[Assignment, ...] | None = None
+    condition: Fragment | None = None
+
+
+@dataclass(frozen=True)
 class Insert:
-    """``INSERT INTO table [(columns)] query``. Without ``columns`` the query's columns are taken in order."""
+    """``INSERT INTO table [(columns)] query``, with all that may stand around it.
+
+    Attributes:
+        table: The table.
+        query: The rows.
+        columns: The columns they go to; None takes the query's columns in order.
+        overwrite: What the rows replace; None where they are added.
+        conflict: What happens to rows whose key is there already.
+        returning: The SELECT list that the new rows are shown by.
+    """
 
     table: Name
     query: Query
     columns: tuple[Identifier, ...] | None = None
+    overwrite: Overwrite | None = None
+    conflict: OnConflict | None = None
+    returning: Fragment | None = None
+
+
+@dataclass(frozen=True)
+class Delete:
+    """``DELETE FROM table [AS alias] [USING ...] [WHERE ...]``; ``using`` is what could stand behind a FROM."""
+
+    table: Name
+    alias: Identifier | None = None
+    using: Fragment | None = None
+    where: Fragment | None = None
+    returning: Fragment | None = None
+
+
+@dataclass(frozen=True)
+class Truncate:
+    """``TRUNCATE [TABLE] name``."""
+
+    table: Name
+
+
+@dataclass(frozen=True)
+class Update:
+    """``UPDATE table [AS alias] SET ... [FROM ...] [WHERE ...]``; ``source`` is what stands behind the FROM."""
+
+    table: Name
+    assignments: tuple[Assignment, ...]
+    alias: Identifier | None = None
+    source: Fragment | None = None
+    where: Fragment | None = None
+    returning: Fragment | None = None
+
+
+@dataclass(frozen=True)
+class SetRow:
+    """``UPDATE SET ...`` of a MERGE; without ``assignments`` it is ``UPDATE SET *``: all columns, by name."""
+
+    assignments: tuple[Assignment, ...] | None = None
+
+
+@dataclass(frozen=True)
+class InsertRow:
+    """``INSERT (columns) VALUES (...)`` of a MERGE; without ``values`` it is ``INSERT *``: all columns, by name.
+
+    Attributes:
+        columns: The columns; None takes the table's in order.
+        values: One expression for each, None for DEFAULT.
+    """
+
+    columns: tuple[Identifier, ...] | None = None
+    values: tuple[Fragment | None, ...] | None = None
+
+
+@dataclass(frozen=True)
+class DeleteRow:
+    """``DELETE`` of a MERGE."""
+
+
+@dataclass(frozen=True)
+class KeepRow:
+    """``DO NOTHING`` of a MERGE."""
+
+
+@dataclass(frozen=True)
+class MergeClause:
+    """``WHEN ... [AND condition] THEN action``.
+
+    Attributes:
+        rows: Which rows it is for: those of the target that match, those of the source that do not match, or those of
+            the target that do not match.
+        action: What is done with the first of them; of several clauses for the same rows the first that holds wins.
+        condition: Which of them.
+        offset: Where its WHEN stands in the statement's text.
+    """
+
+    rows: Literal["matched", "not_matched", "not_matched_by_source"]
+    action: SetRow | InsertRow | DeleteRow | KeepRow
+    condition: Fragment | None = None
+    offset: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Merge:
+    """``MERGE INTO table [AS alias] USING source [AS source_alias] ON ... WHEN ...``.
+
+    Attributes:
+        table: The target.
+        alias: Its alias.
+        source: A table's name or a query in parentheses, without alias.
+        source_alias: The alias of the source.
+        source_columns: The names that ``AS source_alias (a, b)`` gives its columns.
+        on: The condition.
+        clauses: In order.
+        returning: The SELECT list that changed rows are shown by.
+    """
+
+    table: Name
+    source: Fragment
+    on: Fragment
+    clauses: tuple[MergeClause, ...]
+    alias: Identifier | None = None
+    source_alias: Identifier | None = None
+    source_columns: tuple[Identifier, ...] = ()
+    returning: Fragment | None = None
+
+
+Change = Insert | Delete | Truncate | Update | Merge
+"""Statements that change rows."""
+
+
+@dataclass(frozen=True)
+class Explain:
+    """``EXPLAIN`` of a change; that of a query is part of the query's text."""
+
+    change: Change
 
 
 @dataclass(frozen=True)
@@ -220,4 +424,7 @@ class Rollback:
     """``ROLLBACK [TRANSACTION | WORK]``."""
 
 
-Statement = Query | Insert | CreateTable | DropTable | CreateNamespace | DropNamespace | Begin | Commit | Rollback
+Definition = CreateTable | DropTable | CreateNamespace | DropNamespace
+"""Statements that change what the catalog lists."""
+
+Statement = Query | Explain | Change | Definition | Begin | Commit | Rollback
