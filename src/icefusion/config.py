@@ -15,6 +15,11 @@ from icefusion.errors import ConfigurationError
 
 __all__ = ["BatchConfig", "PoolConfig", "RetryConfig", "WriteProperties", "default_threads", "parse_bytes"]
 
+WriteMode = Literal["copy-on-write", "merge-on-read"]
+WRITE_MODES: tuple[WriteMode, ...] = ("copy-on-write", "merge-on-read")
+Isolation = Literal["serializable", "snapshot"]
+ISOLATION_LEVELS: tuple[Isolation, ...] = ("serializable", "snapshot")
+
 MIB = 1024 * 1024
 
 
@@ -209,6 +214,8 @@ class WriteProperties:
         object_storage: ``write.object-storage.enabled``; false.
         fanout_memory_bytes: ``write.icefusion.fanout-memory-bytes``, rows held back while they are sorted
             into partitions, in Arrow bytes; None lets the writer choose.
+        delete_granularity: ``write.delete.granularity``: ``file`` or ``partition``, what one position delete file is
+            for; file.
         summary_partition_limit: ``write.summary.partition-limit``; 0.
         target_manifest_size_bytes: ``commit.manifest.target-size-bytes``; 8 MiB.
         manifest_merge_min_count: ``commit.manifest.min-count-to-merge``; 100.
@@ -232,6 +239,7 @@ class WriteProperties:
     data_path: str | None = None
     object_storage: bool = False
     fanout_memory_bytes: int | None = None
+    delete_granularity: str = "file"
     summary_partition_limit: int = 0
     target_manifest_size_bytes: int = 8 * MIB
     manifest_merge_min_count: int = 100
@@ -282,6 +290,7 @@ class WriteProperties:
             fanout_memory_bytes=None
             if fanout is None
             else _int_property(properties, "write.icefusion.fanout-memory-bytes", 0),
+            delete_granularity=_choice(properties, "write.delete.granularity", ("file", "partition")),
             summary_partition_limit=_int_property(properties, "write.summary.partition-limit", 0, at_least=0),
             target_manifest_size_bytes=_int_property(properties, "commit.manifest.target-size-bytes", 8 * MIB),
             manifest_merge_min_count=_int_property(properties, "commit.manifest.min-count-to-merge", 100),
@@ -292,6 +301,44 @@ class WriteProperties:
                 properties, "write.metadata.delete-after-commit.enabled", False
             ),
         )
+
+
+@dataclass(frozen=True)
+class RowLevelProperties:
+    """The table properties that say how one kind of row-level change is made.
+
+    Attributes:
+        mode: ``write.<kind>.mode``: ``copy-on-write`` writes the touched files anew, ``merge-on-read`` writes down which
+            of their rows are gone; copy-on-write.
+        isolation: ``write.<kind>.isolation-level``, for statements outside of a transaction; serializable.
+    """
+
+    mode: WriteMode = "copy-on-write"
+    isolation: Isolation = "serializable"
+
+    @classmethod
+    def of(cls, properties: Mapping[str, str], kind: Literal["delete", "update", "merge"]) -> RowLevelProperties:
+        """Read a table's properties.
+
+        Raises:
+            ConfigurationError: A property has a value that makes no sense; the message names it.
+        """
+        return cls(
+            mode=_choice(properties, f"write.{kind}.mode", WRITE_MODES),
+            isolation=_choice(properties, f"write.{kind}.isolation-level", ISOLATION_LEVELS),
+        )
+
+
+C = TypeVar("C", bound=str)
+
+
+def _choice(properties: Mapping[str, str], key: str, choices: Sequence[C]) -> C:
+    """One of several words, the first by default."""
+    text = properties.get(key, choices[0]).lower()
+    for choice in choices:
+        if text == choice:
+            return choice
+    raise ConfigurationError(f"{key}: expected {' or '.join(choices)}, found {text!r}")
 
 
 def _int_property(properties: Mapping[str, str], key: str, default: int, *, at_least: int | None = 1) -> int:

@@ -1,46 +1,43 @@
-"""Run one statement inside one transaction.
+"""Run one statement that asks for rows, or changes what the catalog lists.
 
 Each kind of statement has one function here. They join the stages: the planner gives names their meaning, the engine
-turns a query into streams of record batches, the writer turns streams into data files, and what was written is staged
-in the transaction. Nothing here commits a change of rows; whoever owns the transaction does.
+turns a query into streams of record batches, the writer turns streams into data files. Statements that change rows are
+carried out by `icefusion.changes`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 from pyiceberg.io import FileIO
-from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 
 from icefusion.bridge.align import Alignment
-from icefusion.bridge.literals import round_floats
 from icefusion.bridge.partition import build_sort_order, build_spec
-from icefusion.bridge.schema import arrow_to_iceberg, iceberg_to_arrow
+from icefusion.bridge.schema import arrow_to_iceberg
+from icefusion.changes.execute import Given, Progress, landed_result, table_names
+from icefusion.changes.staging import RowChange
 from icefusion.bridge.types_sql import build_schema
 from icefusion.commit.catalog import CatalogClient, StagedTable
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import CommitRequest, Committed, Committer
-from icefusion.commit.idempotency import Landed, find_landed
-from icefusion.commit.operations import AppendFiles, CreateChange
+from icefusion.commit.idempotency import find_landed
+from icefusion.commit.operations import CreateChange, FileChange
 from icefusion.errors import (
-    BindError,
     NamespaceExistsError,
     NamespaceNotFoundError,
     TableExistsError,
     TableNotFoundError,
     UnsupportedStatementError,
 )
-from icefusion.naming import find_name, nearest
 from icefusion.query.engine import Engine, PlannedQuery
 from icefusion.query.parameters import bind_parameters
 from icefusion.query.planner import bind_query
-from icefusion.query.sources import Source
-from icefusion.reports import CommitReport, Reporter, StatementReport, tell
+from icefusion.reports import CommitReport, Reporter, RowCounts, StatementReport, tell
 from icefusion.result import Result
 from icefusion.sql.literals import now_in_microseconds
 from icefusion.sql.statements import (
@@ -48,17 +45,12 @@ from icefusion.sql.statements import (
     CreateTable,
     DropNamespace,
     DropTable,
-    Insert,
-    Name,
     Query,
 )
 from icefusion.transaction import PinnedTable, TransactionState
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_streams
 
-__all__ = ["Executor", "Progress", "Statement"]
-
-Progress = Callable[[int, int], None]
-Parameters = Sequence[Any] | Mapping[str, Any] | None
+__all__ = ["Executor", "commit_unit"]
 
 # Each batch costs a walk through Python on its way into a file, so there should be fewer of them than in a query.
 WRITE_BATCH_ROWS = 32_768
@@ -67,26 +59,6 @@ DEFAULT_PROPERTIES = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
 }
-
-
-@dataclass(frozen=True)
-class Statement:
-    """What came with a statement.
-
-    Attributes:
-        parameters: Values for its parameters.
-        sources: The objects passed by name.
-        progress: Told of rows and bytes as they are written.
-    """
-
-    parameters: Parameters
-    sources: Mapping[str, Source]
-    progress: Progress | None = None
-
-    @property
-    def replayable(self) -> bool:
-        """Whether all sources can be read a second time."""
-        return all(source.replayable for source in self.sources.values())
 
 
 class Executor:
@@ -111,7 +83,7 @@ class Executor:
 
     # Queries
 
-    def query(self, query: Query, given: Statement, state: TransactionState) -> Result:
+    def query(self, query: Query, given: Given, state: TransactionState) -> Result:
         """Plan a query; it runs when its rows are asked for."""
         began = time.perf_counter()
         planned = self._plan(query, given, state)
@@ -120,10 +92,10 @@ class Executor:
         return Result(planned.schema, planned.stream, report=report)
 
     def _plan(
-        self, query: Query, given: Statement, state: TransactionState, *, for_write: bool = False
+        self, query: Query, given: Given, state: TransactionState, *, for_write: bool = False
     ) -> PlannedQuery:
         parameters = bind_parameters(query, given.parameters)
-        state.pin_together(_table_names(query))
+        state.pin_together(table_names((query,)))
         bound, bindings = bind_query(query, state, given.sources)
         if for_write:
             bound = now_in_microseconds(bound)
@@ -133,28 +105,6 @@ class Executor:
         return planned
 
     # Rows
-
-    def insert(self, statement: Insert, given: Statement, state: TransactionState) -> Result:
-        """Write the rows of a query and stage them as an append."""
-        began = time.perf_counter()
-        state.pin_together((statement.table, *_table_names(statement.query)))
-        pinned = state.pin(statement.table)
-        require_writable(pinned.handle.metadata, pinned.handle.name, statement)
-        state.check_may_write(pinned)
-        landed = state.find_landed(pinned)
-        if landed is not None:
-            return landed_result("INSERT", landed, began)
-        planned = self._plan(statement.query, given, state, for_write=True)
-        columns = _insert_columns(statement, pinned.handle.metadata, pinned.handle.name)
-        schema = pinned.handle.metadata.schema()
-        align = _insert_alignment(statement.query, planned.schema, schema, columns, pinned.handle.name)
-        written = self.write(pinned, planned.streams(self._threads), align, given.progress)
-        self.stage_append(pinned, written, state)
-        report = StatementReport(
-            "INSERT", seconds=time.perf_counter() - began, scans=planned.scans, writes=(written.report,)
-        )
-        self._tell(report, *planned.scans, written.report)
-        return Result.of_change(report, rows_inserted=written.report.rows)
 
     def write(
         self,
@@ -179,15 +129,7 @@ class Executor:
         progress: Progress | None,
         threads: int | None = None,
     ) -> WriteResult:
-        target = WriteTarget(
-            table=name,
-            location=metadata.location,
-            schema=metadata.schema(),
-            spec=metadata.spec(),
-            sort_order=metadata.sort_order(),
-            properties=metadata.properties,
-            format_version=metadata.format_version,
-        )
+        target = WriteTarget.of(name, metadata)
         options = WriteOptions(threads=threads or self._threads, memory_limit_bytes=self._write_memory_bytes)
         return write_streams(streams, target, io, options, align=align, progress=progress)
 
@@ -196,14 +138,14 @@ class Executor:
         if not written.files:
             return
         try:
-            state.stage(pinned, AppendFiles(written.files, pinned.handle.metadata.current_snapshot_id))
+            state.stage(pinned, RowChange(written.files, rows=RowCounts(inserted=written.report.rows)))
         except BaseException:
             delete_files(pinned.handle.io, [file.file_path for file in written.files])
             raise
 
     # Tables and namespaces
 
-    def create_table(self, statement: CreateTable, given: Statement, state: TransactionState) -> Result:
+    def create_table(self, statement: CreateTable, given: Given, state: TransactionState) -> Result:
         """Create a table, with the rows of a query where there is one: both appear at once."""
         began = time.perf_counter()
         identifier = self._client.split(statement.name)
@@ -246,15 +188,16 @@ class Executor:
             scans=planned.scans,
             writes=(written.report,),
             commits=reports,
+            rows=RowCounts(inserted=written.report.rows),
         )
         self._tell(report, *planned.scans, written.report, *reports)
-        return Result.of_change(report, rows_inserted=written.report.rows, snapshot_id=reports[0].snapshot_id)
+        return Result.of_change(report, snapshot_id=reports[0].snapshot_id)
 
     def _commit_created(
         self, staged: StagedTable, written: WriteResult, idempotency_key: str | None
     ) -> tuple[CommitReport, ...]:
-        operations = (AppendFiles(written.files, None),) if written.files else ()
-        request = CommitRequest((CreateChange(staged, operations, idempotency_key=idempotency_key),))
+        files = FileChange(written.files, rows=RowCounts(inserted=written.report.rows))
+        request = CommitRequest((CreateChange(staged, files, idempotency_key=idempotency_key),))
         try:
             outcome = self._committer.commit(request)
         except BaseException:
@@ -339,19 +282,6 @@ class Executor:
             tell(self._reporter, event)
 
 
-def _table_names(query: Query) -> list[Name]:
-    """The names in a query that stand for Iceberg tables; those of one part stand for objects passed by name."""
-    return [reference.name for reference in query.tables if len(reference.name.parts) > 1]
-
-
-def landed_result(kind: str, landed: Landed, began: float) -> Result:
-    """The result of a write whose idempotency key landed before."""
-    report = StatementReport(kind, seconds=time.perf_counter() - began)
-    result = Result.of_change(report, rows_inserted=landed.rows, snapshot_id=landed.snapshot_id)
-    result.already_landed = True
-    return result
-
-
 def commit_unit(result: Result, state: TransactionState) -> Result:
     """Commit the transaction of a single statement, and give its result what only the commit can tell."""
     began = time.perf_counter()
@@ -360,56 +290,6 @@ def commit_unit(result: Result, state: TransactionState) -> Result:
         return landed_result(result.report.statement, next(iter(state.landed.values())), began)
     if reports:
         result.snapshot_id = reports[0].snapshot_id
-        report = result.report
-        seconds = report.seconds + sum(commit.seconds for commit in reports)
-        result.report = StatementReport(report.statement, seconds, report.scans, report.writes, reports)
+        seconds = result.report.seconds + sum(commit.seconds for commit in reports)
+        result.report = replace(result.report, seconds=seconds, commits=reports)
     return result
-
-
-def require_writable(metadata: TableMetadata, name: str, statement: Insert | None = None) -> None:
-    """Refuse tables of a format version that cannot be written.
-
-    Raises:
-        UnsupportedStatementError: The table is of format version 3 or later.
-    """
-    if metadata.format_version > 2:
-        raise UnsupportedStatementError(
-            f"table {name} has format version {metadata.format_version}, which can be read but not written yet",
-            sql=statement.query.sql if statement is not None else None,
-            offset=statement.table.offset if statement is not None else None,
-            hint="write to a table of format version 2, or use another engine for this one",
-        )
-
-
-def _insert_alignment(
-    query: Query, source: pa.Schema, target: Schema, columns: list[str] | None, table: str
-) -> Callable[[pa.RecordBatch], pa.RecordBatch]:
-    """How the rows of a query fit the table; literals alone may be rounded into float columns."""
-    if query.tables:
-        return Alignment.plan(source, target, columns=columns, by="position", table=table).apply
-    arrow = iceberg_to_arrow(target)
-    schema, round_batch = round_floats(source, [arrow.field(name) for name in columns or arrow.names])
-    alignment = Alignment.plan(schema, target, columns=columns, by="position", table=table)
-    return lambda batch: alignment.apply(round_batch(batch))
-
-
-def _insert_columns(statement: Insert, metadata: TableMetadata, name: str) -> list[str] | None:
-    """The exact names of the columns that an INSERT lists; None for all of them in order."""
-    if statement.columns is None:
-        return None
-    known = [field.name for field in metadata.schema().fields]
-    chosen: list[str] = []
-    for column in statement.columns:
-        exact = find_name(column, known)
-        if exact is None:
-            near = nearest(column.text, known)
-            raise BindError(
-                f"table {name} has no column {column}",
-                sql=statement.query.sql,
-                offset=statement.table.offset,
-                hint=f"did you mean {near}?" if near else f"columns: {', '.join(known)}",
-            )
-        if exact in chosen:
-            raise BindError(f"column {exact} is listed twice", sql=statement.query.sql, offset=statement.table.offset)
-        chosen.append(exact)
-    return chosen

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol, runtime_checkable
 
 __all__ = [
@@ -17,12 +17,32 @@ __all__ = [
     "LoggingReporter",
     "Report",
     "Reporter",
+    "RowCounts",
     "ScanReport",
     "StatementReport",
     "WriteReport",
 ]
 
 logger = logging.getLogger("icefusion")
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Rows that a change has added, changed and removed."""
+
+    inserted: int = 0
+    updated: int = 0
+    deleted: int = 0
+
+    def __add__(self, other: RowCounts) -> RowCounts:
+        return RowCounts(
+            self.inserted + other.inserted, self.updated + other.updated, self.deleted + other.deleted
+        )
+
+    @property
+    def total(self) -> int:
+        """All rows that were touched."""
+        return self.inserted + self.updated + self.deleted
 
 
 @dataclass(frozen=True)
@@ -83,7 +103,10 @@ class CommitReport:
         operation: ``append``, ``overwrite``, ``delete`` or ``replace``.
         attempts: How often the swap was tried.
         added_files: Data files added.
-        added_rows: Rows added.
+        removed_files: Data files removed.
+        added_delete_files: Delete files added.
+        removed_delete_files: Delete files removed.
+        added_rows: Rows in the added data files.
         seconds: Seconds that the commit took, waits included.
     """
 
@@ -92,6 +115,9 @@ class CommitReport:
     operation: str
     attempts: int = 1
     added_files: int = 0
+    removed_files: int = 0
+    added_delete_files: int = 0
+    removed_delete_files: int = 0
     added_rows: int = 0
     seconds: float = 0.0
 
@@ -106,6 +132,11 @@ class StatementReport:
         scans: One for each table that was read.
         writes: One for each table that was written.
         commits: One for each snapshot that was made; empty inside a transaction.
+        rows: Rows that it added, changed and removed.
+        mode: ``copy-on-write`` or ``merge-on-read`` for row-level changes; None for other statements.
+        removed_files: Data files that it removed or wrote anew.
+        rewritten_bytes: Size of the files that were written anew.
+        phases: Seconds by phase, for row-level changes.
     """
 
     statement: str
@@ -113,6 +144,11 @@ class StatementReport:
     scans: tuple[ScanReport, ...] = ()
     writes: tuple[WriteReport, ...] = ()
     commits: tuple[CommitReport, ...] = ()
+    rows: RowCounts = field(default_factory=RowCounts)
+    mode: str | None = None
+    removed_files: int = 0
+    rewritten_bytes: int = 0
+    phases: tuple[tuple[str, float], ...] = ()
 
 
 Report = ScanReport | WriteReport | CommitReport | StatementReport

@@ -43,30 +43,27 @@ class Result:
         batches: Callable[[], Iterator[pa.RecordBatch]],
         *,
         report: StatementReport,
-        rows_inserted: int = 0,
         snapshot_id: int | None = None,
     ) -> None:
         self.schema = schema
         self.report = report
-        self.rows_inserted = rows_inserted
-        self.rows_updated = 0
-        self.rows_deleted = 0
+        self.rows_inserted = report.rows.inserted
+        self.rows_updated = report.rows.updated
+        self.rows_deleted = report.rows.deleted
         self.snapshot_id = snapshot_id
         self.already_landed = False
         self._batches = batches
         self._table: pa.Table | None = None
 
     @classmethod
-    def of_change(cls, report: StatementReport, *, rows_inserted: int = 0, snapshot_id: int | None = None) -> Result:
-        """The result of a statement that changed rows."""
-        table = pa.table({"count": pa.array([rows_inserted], pa.int64())})
-        return cls(
-            table.schema,
-            lambda: iter(table.to_batches()),
-            report=report,
-            rows_inserted=rows_inserted,
-            snapshot_id=snapshot_id,
-        )
+    def of_change(cls, report: StatementReport, *, snapshot_id: int | None = None) -> Result:
+        """The result of a statement that changed rows, as its report counts them."""
+        table = pa.table({"count": pa.array([report.rows.total], pa.int64())})
+        return cls(table.schema, lambda: iter(table.to_batches()), report=report, snapshot_id=snapshot_id)
+
+    def with_rows(self, schema: pa.Schema, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Result:
+        """The same result, read as other rows."""
+        return Result(schema, batches, report=self.report, snapshot_id=self.snapshot_id)
 
     @classmethod
     def of_nothing(cls, report: StatementReport, *, snapshot_id: int | None = None) -> Result:

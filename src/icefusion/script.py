@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from icefusion.errors import BindError, ConfigurationError, TransactionError
-from icefusion.execution import Parameters
+from icefusion.query.parameters import Parameters
 from icefusion.sql import statements as st
 
 __all__ = ["check_keyed", "distribute"]
@@ -40,8 +40,10 @@ def _parameters(statement: st.Statement) -> tuple[str, ...]:
     match statement:
         case st.Query():
             return statement.parameters
-        case st.Insert():
-            return statement.query.parameters
+        case st.Insert() | st.Delete() | st.Truncate() | st.Update() | st.Merge():
+            return statement.parameters
+        case st.Explain():
+            return statement.change.parameters
         case st.CreateTable() if statement.query is not None:
             return statement.query.parameters
     return ()
@@ -54,7 +56,7 @@ def check_keyed(script: Sequence[st.Statement], *, in_transaction: bool) -> None
         ConfigurationError: The script writes nothing, or more than once.
         TransactionError: A transaction is open, which lands as a whole.
     """
-    writes = sum(isinstance(s, st.Insert) or (isinstance(s, st.CreateTable) and s.query is not None) for s in script)
+    writes = sum(isinstance(s, st.Change) or (isinstance(s, st.CreateTable) and s.query is not None) for s in script)
     if writes != 1:
         raise ConfigurationError(
             f"idempotency_key: expected a text with one statement that writes rows, found {writes}",

@@ -18,7 +18,16 @@ from icefusion.commit.committer import Committer
 from icefusion.commit.opening import open_catalog, open_embedded, wrap_catalog
 from icefusion.commit.pools import PoolStats
 from icefusion.commit.retry import Attempts
-from icefusion.config import BatchConfig, PoolConfig, RetryConfig, default_threads, parse_bytes
+from icefusion.config import (
+    WRITE_MODES,
+    BatchConfig,
+    Isolation,
+    PoolConfig,
+    RetryConfig,
+    WriteMode,
+    default_threads,
+    parse_bytes,
+)
 from icefusion.errors import (
     CommitConflictError,
     ConfigurationError,
@@ -26,16 +35,18 @@ from icefusion.errors import (
     TransactionError,
     UnsupportedStatementError,
 )
-from icefusion.execution import Executor, Parameters, Progress, Statement, commit_unit
+from icefusion.changes.execute import ChangeExecutor, Given, Progress
+from icefusion.execution import Executor, commit_unit
 from icefusion.query.engine import Engine
+from icefusion.query.parameters import Parameters
 from icefusion.query.sources import Source
 from icefusion.reports import Reporter, StatementReport
 from icefusion.result import Result
 from icefusion.script import check_keyed, distribute
 from icefusion.sql import statements as st
 from icefusion.sql.parser import parse_script
-from icefusion.sql.volatile import is_volatile
-from icefusion.transaction import Isolation, Status, Transaction, TransactionState
+from icefusion.sql.volatile import is_volatile_change
+from icefusion.transaction import Status, Transaction, TransactionState
 from icefusion.writer import IcebergTableWriter
 
 __all__ = ["Session", "connect"]
@@ -140,6 +151,9 @@ class Session:
             write_memory_bytes=write_bytes,
             reporter=reporter,
         )
+        self._changes = ChangeExecutor(
+            self._engine, threads=threads, write_memory_bytes=write_bytes, reporter=reporter
+        )
         self._threads = threads
         self._local = threading.local()
 
@@ -149,7 +163,13 @@ class Session:
         return self._client.catalog
 
     def sql(
-        self, text: str, params: Parameters = None, *, idempotency_key: str | None = None, **sources: Any
+        self,
+        text: str,
+        params: Parameters = None,
+        *,
+        idempotency_key: str | None = None,
+        write_mode: WriteMode | None = None,
+        **sources: Any,
     ) -> Result:
         """Run one statement, or several separated by semicolons, and return the result of the last.
 
@@ -161,6 +181,8 @@ class Session:
             idempotency_key: A text of the caller's under which the one statement in the text that writes may land once:
                 asked again, it writes nothing and returns the earlier result. Remembered in the table, through snapshot
                 expiry, for the last 200 keys (``write.icefusion.idempotency-keys-max``).
+            write_mode: ``"copy-on-write"`` or ``"merge-on-read"`` for row-level changes in the text, in place of the
+                table's ``write.delete.mode``, ``write.update.mode`` and ``write.merge.mode``.
             sources: Arrow-capable objects that the statements may name as tables: Arrow tables, batches and readers,
                 pandas and Polars frames, DuckDB relations. Readers are streamed.
 
@@ -168,7 +190,9 @@ class Session:
             SQLError: The text was refused; it says where and why.
             IcefusionError: Anything else; see `icefusion.errors`.
         """
-        *_, last = self.script(text, params, sources=sources, idempotency_key=idempotency_key)
+        *_, last = self.script(
+            text, params, sources=sources, idempotency_key=idempotency_key, write_mode=write_mode
+        )
         return last
 
     def script(
@@ -179,6 +203,7 @@ class Session:
         sources: Mapping[str, Any] | None = None,
         progress: Progress | None = None,
         idempotency_key: str | None = None,
+        write_mode: WriteMode | None = None,
     ) -> Iterator[Result]:
         """Run several statements separated by semicolons, one each time the next result is asked for.
 
@@ -188,6 +213,7 @@ class Session:
             sources: What `sql` takes as keyword arguments.
             progress: Told of rows and bytes as they are written.
             idempotency_key: As in `sql`.
+            write_mode: As in `sql`.
 
         Yields:
             The result of each statement.
@@ -202,11 +228,12 @@ class Session:
             raise ParseError("there is no statement in the text", hint="e.g. SELECT 1")
         if idempotency_key is not None:
             check_keyed(statements, in_transaction=self.in_transaction)
+        _check_mode(write_mode)
         named = {name: Source.of(name, value) for name, value in (sources or {}).items()}
         for statement, parameters in distribute(statements, params):
-            yield self._statement(statement, Statement(parameters, named, progress), idempotency_key)
+            yield self._statement(statement, Given(parameters, named, progress, write_mode), idempotency_key)
 
-    def _statement(self, statement: st.Statement, given: Statement, idempotency_key: str | None) -> Result:
+    def _statement(self, statement: st.Statement, given: Given, idempotency_key: str | None) -> Result:
         match statement:
             case st.Begin(isolation):
                 return self._begin(isolation or "serializable")
@@ -216,10 +243,10 @@ class Session:
                 return self._rollback()
             case st.Query():
                 return self._executor.query(statement, given, self._current or self._new_state())
-            case st.Insert():
-                return self._insert(statement, given, idempotency_key)
-            case st.Explain() | st.Delete() | st.Truncate() | st.Update() | st.Merge():
-                raise UnsupportedStatementError("row-level changes are not there yet")
+            case st.Insert() | st.Delete() | st.Truncate() | st.Update() | st.Merge():
+                return self._change(statement, given, idempotency_key)
+            case st.Explain():
+                return self._changes.explain(statement, given, self._current or self._new_state(None))
         if self._current is not None:
             raise UnsupportedStatementError(
                 "tables and namespaces cannot be created or dropped inside a transaction yet",
@@ -235,18 +262,18 @@ class Session:
             case st.DropNamespace():
                 return self._executor.drop_namespace(statement)
 
-    def _insert(self, statement: st.Insert, given: Statement, idempotency_key: str | None) -> Result:
-        """Run an INSERT; alone, it is run again on the newest state where that gives the same as running it later."""
+    def _change(self, change: st.Change, given: Given, idempotency_key: str | None) -> Result:
+        """Run a change; alone, it is run again on the newest state where that gives the same as running it later."""
         if self._current is not None:
-            return self._executor.insert(statement, given, self._current)
+            return self._changes.run(change, given, self._current)
         attempts = Attempts(self._retry, self._clock)
         while True:
             attempts.start()
             try:
                 with self._unit(idempotency_key) as state:
-                    return commit_unit(self._executor.insert(statement, given, state), state)
+                    return commit_unit(self._changes.run(change, given, state), state)
             except CommitConflictError:
-                if not given.replayable or is_volatile(statement.query) or not attempts.wait():
+                if not given.replayable or is_volatile_change(change) or not attempts.wait():
                     raise
 
     # Transactions
@@ -309,7 +336,7 @@ class Session:
         state: TransactionState | None = getattr(self._local, "state", None)
         return state
 
-    def _new_state(self, isolation: Isolation = "snapshot", key: str | None = None) -> TransactionState:
+    def _new_state(self, isolation: Isolation | None = "snapshot", key: str | None = None) -> TransactionState:
         return TransactionState(
             self._client, self._committer, isolation=isolation, reporter=self._reporter, idempotency_key=key
         )
@@ -317,7 +344,7 @@ class Session:
     @contextmanager
     def _unit(self, idempotency_key: str | None) -> Iterator[TransactionState]:
         """A transaction for a single statement, which is discarded if the statement fails."""
-        state = self._new_state(key=idempotency_key)
+        state = self._new_state(None, idempotency_key)
         try:
             yield state
         except BaseException:
@@ -438,3 +465,8 @@ class Pool:
     def stats(self) -> PoolStats | None:
         """How many connections there are just now; None for catalogs that do not tell."""
         return self._client.stats()
+
+
+def _check_mode(write_mode: str | None) -> None:
+    if write_mode is not None and write_mode not in WRITE_MODES:
+        raise ConfigurationError(f"write_mode: expected {' or '.join(WRITE_MODES)}, found {write_mode!r}")

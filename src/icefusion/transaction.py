@@ -15,26 +15,28 @@ import enum
 import logging
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression, Or
-from pyiceberg.manifest import DataFile
 from pyiceberg.table.snapshots import Snapshot
 
 from icefusion.commit.catalog import CatalogClient, TableHandle
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
 from icefusion.commit.idempotency import Landed, check_key, find_landed
-from icefusion.commit.operations import AppendFiles, TableChange, added_files
+from icefusion.commit.operations import FileChange, TableChange
 from icefusion.commit.swap import can_swap_many
+from icefusion.config import Isolation
 from icefusion.errors import BindError, TransactionError
 from icefusion.naming import nearest
 from icefusion.query.scan import TableView
 from icefusion.reports import CommitReport, Reporter, tell
 from icefusion.sql.statements import Name, VersionAsOf
+from icefusion.changes.staging import RowChange, Staging
+from icefusion.write.deletes import write_position_deletes
 
 if TYPE_CHECKING:
     from icefusion.result import Result
@@ -43,8 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["Isolation", "Status", "Transaction", "TransactionState"]
 
 logger = logging.getLogger("icefusion")
-
-Isolation = Literal["serializable", "snapshot"]
 
 
 class Status(enum.Enum):
@@ -62,13 +62,8 @@ class PinnedTable:
     """One table of a transaction: the state it was first seen in, what was read of it, and what was done to it."""
 
     handle: TableHandle
-    operations: list[AppendFiles] = field(default_factory=list)
+    staging: Staging = field(default_factory=Staging)
     reads: BooleanExpression = field(default_factory=AlwaysFalse)
-
-    @property
-    def staged(self) -> tuple[DataFile, ...]:
-        """Data files that wait for the commit."""
-        return added_files(self.operations)
 
 
 class TransactionState:
@@ -79,7 +74,7 @@ class TransactionState:
         client: CatalogClient,
         committer: Committer,
         *,
-        isolation: Isolation = "serializable",
+        isolation: Isolation | None = "serializable",
         reporter: Reporter | None = None,
         idempotency_key: str | None = None,
     ) -> None:
@@ -139,14 +134,7 @@ class TransactionState:
         handle = pinned.handle
         metadata = handle.metadata
         if version is None:
-            return TableView(
-                name=handle.name,
-                metadata=metadata,
-                io=handle.io,
-                snapshot_id=metadata.current_snapshot_id,
-                schema=metadata.schema(),
-                staged=pinned.staged,
-            )
+            return self.view_of(pinned)
         snapshot = find_snapshot(handle, version)
         schema = metadata.schema() if snapshot.schema_id is None else metadata.schema_by_id(snapshot.schema_id)
         return TableView(
@@ -157,9 +145,30 @@ class TransactionState:
             schema=schema or metadata.schema(),
         )
 
-    def note_reads(self, reads: Iterable[tuple[TableView, BooleanExpression]]) -> None:
-        """Remember which rows the transaction depends on; only a serializable one does."""
-        if self.isolation != "serializable":
+    def view_of(self, pinned: PinnedTable) -> TableView:
+        """A table as it is for the statements of this transaction."""
+        handle, staging = pinned.handle, pinned.staging
+        return TableView(
+            name=handle.name,
+            metadata=handle.metadata,
+            io=handle.io,
+            snapshot_id=handle.metadata.current_snapshot_id,
+            schema=handle.metadata.schema(),
+            staged=tuple(staging.added.values()),
+            removed=frozenset(staging.removed),
+            deleted=staging.deleted,
+        )
+
+    def note_reads(
+        self, reads: Iterable[tuple[TableView, BooleanExpression]], isolation: Isolation = "snapshot"
+    ) -> None:
+        """Remember which rows the transaction depends on; only a serializable one does.
+
+        Args:
+            reads: Tables, and what is true of every row of them that matters.
+            isolation: What goes for a statement outside of a transaction.
+        """
+        if (self.isolation or isolation) != "serializable":
             return
         with self._lock:
             for view, row_filter in reads:
@@ -178,7 +187,7 @@ class TransactionState:
             TransactionError: It would be the second table, on a catalog that moves one at a time.
         """
         self.require_active()
-        others = [t.handle.name for t in self._tables.values() if t.operations and t is not pinned]
+        others = [t.handle.name for t in self._tables.values() if t.staging and t is not pinned]
         if others and not can_swap_many(self.client):
             raise TransactionError(
                 f"this transaction has written {others[0]} and cannot write {pinned.handle.name} as well: "
@@ -194,15 +203,15 @@ class TransactionState:
             self.landed[pinned.handle.name] = landed
         return landed or next(iter(self.landed.values()), None)
 
-    def stage(self, pinned: PinnedTable, operation: AppendFiles) -> None:
-        """Add an operation to what the commit will fold.
+    def stage(self, pinned: PinnedTable, change: RowChange) -> None:
+        """Add what a statement did to what the commit will fold.
 
         Raises:
             TransactionError: The transaction ended while the statement ran.
         """
         with self._lock:
             self.require_active()
-            pinned.operations.append(operation)
+            pinned.staging = pinned.staging.with_change(change)
 
     # Ending
 
@@ -218,41 +227,54 @@ class TransactionState:
         """
         with self._lock:
             self.require_active()
-            changes = self._changes()
-            if not any(change.operations for change in changes) or self.landed:
+            if not any(pinned.staging for pinned in self._tables.values()) or self.landed:
                 self._discard(Status.COMMITTED)
                 return ()
-            request = CommitRequest(changes)
+            written: list[tuple[PinnedTable, FileChange]] = []
+            request: CommitRequest | None = None
             try:
+                for pinned in self._tables.values():
+                    if pinned.staging:
+                        written.append((pinned, self._written_files(pinned)))
+                changes = self._changes(written)
+                request = CommitRequest(changes)
                 outcome = self._committer.commit(request)
             except BaseException:
-                if request.may_have_landed:
+                if request is not None and request.may_have_landed:
                     self.status = Status.UNKNOWN
                 else:
-                    self._discard(Status.FAILED)
+                    self._discard(Status.FAILED, written)
                 raise
             if isinstance(outcome, AlreadyLanded):
                 # The same key was committed by somebody else while this was written.
                 self.landed[changes[0].name] = outcome.landed
-                self._discard(Status.COMMITTED)
+                self._discard(Status.COMMITTED, written)
                 return ()
             self.status = Status.COMMITTED
+            for pinned in self._tables.values():
+                delete_files(pinned.handle.io, [file.file_path for file in pinned.staging.dropped])
         for report in outcome.reports:
             tell(self._reporter, report)
         return outcome.reports
 
-    def _changes(self) -> tuple[TableChange, ...]:
+    def _written_files(self, pinned: PinnedTable) -> FileChange:
+        """What the commit does to one table; its delete files are written now."""
+        handle, staging = pinned.handle, pinned.staging
+        deletes = write_position_deletes(
+            staging.deleted, staging.touched, handle.name, handle.metadata, handle.io
+        )
+        return staging.to_files(deletes)
+
+    def _changes(self, written: Sequence[tuple[PinnedTable, FileChange]]) -> tuple[TableChange, ...]:
         """What the commit has to land and to hold still: the tables that were written first, then those only read."""
-        written = [t for t in self._tables.values() if t.operations]
-        read = [t for t in self._tables.values() if not t.operations and not isinstance(t.reads, AlwaysFalse)]
-        return tuple(
-            TableChange(
-                pinned.handle,
-                tuple(pinned.operations),
-                idempotency_key=self.idempotency_key if pinned.operations else None,
-                reads=pinned.reads,
-            )
-            for pinned in (*written, *read)
+        read = [t for t in self._tables.values() if not t.staging and not isinstance(t.reads, AlwaysFalse)]
+        return (
+            *(
+                TableChange(pinned.handle, files, idempotency_key=self.idempotency_key, reads=pinned.reads)
+                for pinned, files in written
+                if files
+            ),
+            *(TableChange(pinned.handle, reads=pinned.reads) for pinned in read),
         )
 
     def rollback(self) -> None:
@@ -261,11 +283,13 @@ class TransactionState:
             self.require_active()
             self._discard(Status.ROLLED_BACK)
 
-    def _discard(self, status: Status) -> None:
+    def _discard(self, status: Status, written: Sequence[tuple[PinnedTable, FileChange]] = ()) -> None:
         self.status = status
         for pinned in self._tables.values():
-            if pinned.operations:
-                delete_files(pinned.handle.io, [file.file_path for file in pinned.staged])
+            waiting = (*pinned.staging.added.values(), *pinned.staging.dropped)
+            delete_files(pinned.handle.io, [file.file_path for file in waiting])
+        for pinned, files in written:
+            delete_files(pinned.handle.io, [file.file_path for file in files.added_deletes])
 
     def require_active(self) -> None:
         """Refuse to go on with a transaction that is over.

@@ -11,9 +11,10 @@ import pyarrow as pa
 from icefusion.bridge.align import Alignment
 from icefusion.config import BatchConfig
 from icefusion.errors import BindError, ConfigurationError, SchemaError, TransactionError
-from icefusion.execution import Executor, Progress, commit_unit, landed_result, require_writable
+from icefusion.changes.execute import Progress, landed_result, require_writable
+from icefusion.execution import Executor, commit_unit
 from icefusion.query.sources import Source
-from icefusion.reports import StatementReport
+from icefusion.reports import RowCounts, StatementReport
 from icefusion.result import Result
 from icefusion.sql.names import parse_name
 from icefusion.transaction import PinnedTable, Status, TransactionState
@@ -98,7 +99,7 @@ class IcebergTableWriter:
         state = self._state or self._new_state(idempotency_key)
         try:
             pinned = state.pin(self._name)
-            require_writable(pinned.handle.metadata, pinned.handle.name)
+            require_writable(pinned.handle.metadata.format_version, pinned.handle.name)
             state.check_may_write(pinned)
             result = self._write(source, pinned, state, progress, began)
             return result if self._state is not None else commit_unit(result, state)
@@ -125,8 +126,9 @@ class IcebergTableWriter:
         batches = self._cut(source.record_batches())
         written = self._executor.write(pinned, [batches], alignment.apply, progress, threads=self._threads)
         self._executor.stage_append(pinned, written, state)
-        report = StatementReport("APPEND", seconds=time.perf_counter() - began, writes=(written.report,))
-        return Result.of_change(report, rows_inserted=written.report.rows)
+        rows = RowCounts(inserted=written.report.rows)
+        report = StatementReport("APPEND", seconds=time.perf_counter() - began, writes=(written.report,), rows=rows)
+        return Result.of_change(report)
 
     def _cut(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         """Batches no larger than the configuration allows; slices of what came, without a copy."""

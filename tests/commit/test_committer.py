@@ -15,7 +15,7 @@ from pyiceberg.typedef import Record
 import icefusion.commit.committer as committer_module
 from icefusion.commit.catalog import CatalogClient, TableHandle
 from icefusion.commit.committer import CommitRequest, Committer
-from icefusion.commit.operations import AppendFiles, TableChange
+from icefusion.commit.operations import FileChange, TableChange
 from icefusion.config import RetryConfig
 from icefusion.errors import CommitConflictError, CommitError, CommitFailedError, CommitStateUnknownError
 from icefusion.testing import FakeClock, ScriptedCatalog
@@ -61,8 +61,8 @@ class Bench:
 
     def append(self, *ids: int, base: TableHandle | None = None):
         handle = base or self.handle
-        operation = AppendFiles((self.data_file(*ids),), handle.metadata.current_snapshot_id)
-        return self.committer.commit(CommitRequest((TableChange(handle, (operation,)),)))
+        files = FileChange((self.data_file(*ids),))
+        return self.committer.commit(CommitRequest((TableChange(handle, files),)))
 
     def rows(self) -> list[int]:
         fresh = SqlCatalog("c", uri=f"sqlite:///{self.folder / 'c.db'}", warehouse=self.folder.as_uri())
@@ -288,7 +288,7 @@ def test_many_files_go_into_several_manifests_of_the_target_size(bench) -> None:
     b = bench(sql=True, **{"commit.manifest.target-size-bytes": "2000", "commit.manifest-merge.enabled": "false"})
     handle = b.handle
     files = tuple(b.data_file(n) for n in range(3))
-    b.committer.commit(CommitRequest((TableChange(handle, (AppendFiles(files * 1000, None),)),)))
+    b.committer.commit(CommitRequest((TableChange(handle, FileChange(files * 1000)),)))
     manifests = b.handle.metadata.current_snapshot().manifests(b.handle.io)
     assert len(manifests) > 1
     assert sum(m.added_files_count for m in manifests) == 3000
@@ -311,16 +311,16 @@ def test_two_tables_move_together_or_not_at_all(bench) -> None:
     b.sql.create_table("ns.u", SCHEMA)
     t, u = b.client.load(("ns", "t")), b.client.load(("ns", "u"))
     changes = [
-        TableChange(t, (AppendFiles((b.data_file(1),), None),)),
-        TableChange(u, (AppendFiles((b.data_file(2),), None),)),
+        TableChange(t, FileChange((b.data_file(1),))),
+        TableChange(u, FileChange((b.data_file(2),))),
     ]
     b.committer.commit(CommitRequest(tuple(changes)))
     assert b.rows() == [1]
     assert b.sql.load_table("ns.u").scan().to_arrow()["id"].to_pylist() == [2]
     b.sql.drop_table("ns.u")
     changes = [
-        TableChange(b.client.load(("ns", "t")), (AppendFiles((b.data_file(3),), None),)),
-        TableChange(u, (AppendFiles((b.data_file(4),), None),)),
+        TableChange(b.client.load(("ns", "t")), FileChange((b.data_file(3),))),
+        TableChange(u, FileChange((b.data_file(4),))),
     ]
     with pytest.raises(CommitError):
         b.committer.commit(CommitRequest(tuple(changes)))

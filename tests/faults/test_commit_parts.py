@@ -29,7 +29,7 @@ from icefusion.commit.catalog import TableHandle
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.conflicts import Conflict, find_conflict
 from icefusion.commit.idempotency import KEYS_MAX_PROPERTY, SUMMARY_KEY, Landed, find_landed, recorded
-from icefusion.commit.operations import AppendFiles, TableChange
+from icefusion.commit.operations import FileChange, TableChange
 from icefusion.commit.retry import Attempts
 from icefusion.config import RetryConfig
 from icefusion.testing import FakeClock, FaultyIO
@@ -142,7 +142,7 @@ def append(table: Table, *, spec_id: int = 0) -> TableChange:
         file_size_in_bytes=1,
     )
     file.spec_id = spec_id
-    return TableChange(TableHandle("c.ns.t", table), (AppendFiles((file,), None),))
+    return TableChange(TableHandle("c.ns.t", table), FileChange((file,)))
 
 
 def conflict(table: Table, newest: TableHandle, change: TableChange | None = None) -> Conflict | None:
@@ -201,7 +201,7 @@ def test_another_table_of_the_same_name_is_a_conflict(catalog, table) -> None:
 
 def test_what_was_read_is_only_looked_at_since_it_was_read(table) -> None:
     change = append(table)
-    reading = TableChange(change.base, change.operations, reads=AlwaysTrue())
+    reading = TableChange(change.base, change.files, reads=AlwaysTrue())
     assert conflict(table, TableHandle("c.ns.t", table), reading) is None
     table.append(pa.table({"id": pa.array([1], pa.int64()), "day": pa.array([1], pa.int32())}))
     found = conflict(table, TableHandle("c.ns.t", table.refresh()), reading)

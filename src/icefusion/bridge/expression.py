@@ -67,7 +67,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
-__all__ = ["conjunction", "to_iceberg"]
+__all__ = ["complement", "conjunction", "to_iceberg"]
 
 ANY = AlwaysTrue()
 MICROS_PER_DAY = 86_400_000_000
@@ -112,6 +112,68 @@ def conjunction(filters: Iterable[Any], schema: Schema) -> BooleanExpression:
     for expr in filters:
         result = And(result, to_iceberg(expr, schema))
     return result
+
+
+def complement(filters: Iterable[Any], schema: Schema) -> BooleanExpression:
+    """An Iceberg expression that every row satisfies for which not all of the filters are true.
+
+    A file that can hold no such row is one of which all rows pass. NULL is not true: so each leaf also says "or is NULL"
+    of its column.
+
+    Args:
+        filters: ``datafusion.Expr`` of type boolean over one table's columns; without any, all rows pass.
+        schema: The schema that the column names refer to.
+    """
+    result: BooleanExpression = AlwaysFalse()
+    for expr in filters:
+        try:
+            result = Or(result, _convert_untrue(expr, schema, negated=False))
+        except Exception:
+            return ANY
+    return result
+
+
+def _convert_untrue(expr: Any, schema: Schema, *, negated: bool) -> BooleanExpression:
+    """What holds for each row for which an expression, or its negation, is not true."""
+    kind = expr.variant_name()
+    if kind == "Not":
+        return _convert_untrue(_operands(expr)[0], schema, negated=not negated)
+    if kind == "Alias":
+        return _convert_untrue(expr.to_variant().expr(), schema, negated=negated)
+    if kind in ("IsNull", "IsNotNull", *_TRUTH_TESTS):
+        return _convert(expr, schema, negated=not negated)  # these are never NULL
+    if kind == "Literal":
+        value = expr.python_value().as_py()
+        return AlwaysFalse() if value is not None and bool(value) != negated else ANY
+    if kind == "BinaryExpr" and expr.rex_call_operator() in ("AND", "OR"):
+        parts = [_convert_untrue(part, schema, negated=negated) for part in _operands(expr)]
+        both = (expr.rex_call_operator() == "AND") != negated
+        return Or(*parts) if both else And(*parts)
+    name = _only_column(expr, schema, kind)
+    if name is None:
+        return ANY
+    return Or(_convert(expr, schema, negated=not negated), _make(IsNull, name))
+
+
+def _only_column(expr: Any, schema: Schema, kind: str) -> str | None:
+    """The one column by whose NULLs, and no others, a comparison is NULL."""
+    if kind == "BinaryExpr":
+        if expr.rex_call_operator() not in _NEGATED:
+            return None
+        left, right = _operands(expr)
+        if left.variant_name() == "Literal":
+            left, right = right, left
+        if right.variant_name() != "Literal" or not right.python_value().is_valid:
+            return None
+        return _column_name(left, schema)
+    if kind == "InList":
+        items = list(expr.to_variant().list())
+        if any(item.variant_name() != "Literal" or not item.python_value().is_valid for item in items):
+            return None
+        return _column_name(expr.to_variant().expr(), schema)
+    if kind == "Like":
+        return _column_name(expr.to_variant().expr(), schema)
+    return _column_name(expr, schema)
 
 
 @dataclass(frozen=True)

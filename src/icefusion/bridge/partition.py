@@ -17,6 +17,7 @@ from urllib.parse import quote_plus
 import pyarrow as pa
 from pyiceberg.partitioning import PARTITION_FIELD_ID_START, PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER, NullOrder, SortDirection, SortField, SortOrder
 from pyiceberg.transforms import (
     BucketTransform,
@@ -33,6 +34,7 @@ from pyiceberg.typedef import Record
 from pyiceberg.types import FixedType, NestedField, StructType
 from pyiceberg.utils.datetime import date_to_days, datetime_to_micros, time_to_micros
 
+from icefusion.bridge.pruning import schema_with_dropped_columns
 from icefusion.bridge.schema import sql_name, type_name
 from icefusion.bridge.transforms import partition_groups, transform_array
 from icefusion.errors import SchemaError
@@ -45,6 +47,7 @@ __all__ = [
     "partition_groups",
     "partition_path",
     "partition_record",
+    "schema_of_spec",
     "sort_order_to_sql",
     "spec_to_sql",
     "transform_array",
@@ -124,6 +127,15 @@ def build_sort_order(terms: Sequence[SortTerm], schema: Schema, *, order_id: int
         nulls = NullOrder.NULLS_FIRST if key.nulls == "first" else NullOrder.NULLS_LAST
         fields.append(SortField(source.field_id, _transform(key.term, path, source), direction, nulls))
     return SortOrder(*fields, order_id=order_id) if fields else UNSORTED_SORT_ORDER
+
+
+def schema_of_spec(spec: PartitionSpec, metadata: TableMetadata) -> Schema:
+    """A schema that knows the columns a spec is made from: the table's current one, or the last one that does."""
+    sources = [field.source_id for field in spec.fields]
+    for schema in (metadata.schema(), *reversed(metadata.schemas)):
+        if all(schema.find_column_name(source) is not None for source in sources):
+            return schema
+    return schema_with_dropped_columns(metadata.schema(), metadata)
 
 
 def spec_to_sql(spec: PartitionSpec, schema: Schema) -> str:

@@ -368,10 +368,13 @@ class Committer:
                 CommitReport(
                     table=stage.change.name,
                     snapshot_id=stage.snapshot_id if stage.files else None,
-                    operation=stage.change.operations[0].operation.value if stage.change.operations else "create",
+                    operation=stage.files.operation.value if stage.files else "create",
                     attempts=attempts.number,
-                    added_files=len(stage.files),
-                    added_rows=sum(file.record_count for file in stage.files),
+                    added_files=len(stage.files.added),
+                    removed_files=len(stage.files.removed),
+                    added_delete_files=len(stage.files.added_deletes),
+                    removed_delete_files=len(stage.files.removed_deletes),
+                    added_rows=sum(file.record_count for file in stage.files.added),
                     seconds=attempts.elapsed_s(),
                 )
                 for stage in request.stages

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
-from pyiceberg.manifest import DataFile
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
@@ -30,9 +29,10 @@ from icefusion.commit.catalog import StagedTable, TableHandle
 from icefusion.commit.idempotency import SUMMARY_KEY, Landed, find_landed, recorded
 from icefusion.commit.manifests import ManifestStage
 from icefusion.commit.metadata import apply_updates
-from icefusion.commit.operations import Change, CreateChange, added_files
+from icefusion.commit.operations import Change, CreateChange, FileChange
 from icefusion.commit.swap import Move
 from icefusion.config import WriteProperties
+from icefusion.errors import StorageError
 
 __all__ = ["Stage", "TableFold"]
 
@@ -46,19 +46,19 @@ class Stage:
     Attributes:
         change: What is to be committed.
         snapshot_id: Chosen once; the same through all attempts.
-        files: The data files that the change adds.
+        files: The files that the change adds and removes.
     """
 
     change: Change
     reader: ManifestReader
     snapshot_id: int = field(init=False)
-    files: tuple[DataFile, ...] = field(init=False)
+    files: FileChange = field(init=False)
     _manifests: ManifestStage = field(init=False)
     _needed: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.snapshot_id = self.change.metadata.new_snapshot_id()
-        self.files = added_files(self.change.operations)
+        self.files = self.change.files
         self._manifests = ManifestStage(self.change.metadata, self.change.base.io, self.snapshot_id, self.reader)
 
     @property
@@ -92,7 +92,13 @@ class Stage:
         """This change as the next snapshot of a state."""
         parent = metadata.current_snapshot()
         own = self._manifests.added_manifests(self.files)
-        existing = list(self.reader.read_list(parent, self.change.base.io))
+        existing, found = self._manifests.without(
+            metadata, self.reader.read_list(parent, self.change.base.io), self.files
+        )
+        missing = [file.file_path for file in (*self.files.removed, *self.files.removed_deletes)]
+        missing = [path for path in missing if path not in found]
+        if missing:  # validation has looked through all commits since, so this is a table that contradicts itself
+            raise StorageError(f"{missing[0]} is to be removed, and no manifest lists it", path=missing[0])
         manifests = self._manifests.merge(metadata, list(own), existing)
         manifest_list = self._manifests.write_list(metadata, parent, manifests)
         self._needed[manifest_list] = frozenset((manifest_list, *(m.manifest_path for m in manifests)))
@@ -112,20 +118,21 @@ class Stage:
         collector = SnapshotSummaryCollector(partition_summary_limit=limit)
         specs = self.change.metadata.specs()
         schema = self.change.metadata.schema()
-        for file in self.files:
+        for file in self.files.new_files:
             collector.add_file(file, schema, specs[file.spec_id])
+        for file in (*self.files.removed, *self.files.removed_deletes):
+            collector.remove_file(file, schema, specs[file.spec_id])
         entries = {**collector.build(), **_ENGINE, **self.change.summary}
         if self.change.idempotency_key is not None:
             entries[SUMMARY_KEY] = self.change.idempotency_key
-        summary = Summary(operation=self.change.operations[0].operation, **entries)
+        summary = Summary(operation=self.files.operation, **entries)
         return update_snapshot_summaries(summary, previous_summary=parent.summary if parent is not None else None)
 
     def landed_record(self, clock: Clock) -> Landed | None:
         """What is remembered under the change's idempotency key."""
         if self.change.idempotency_key is None:
             return None
-        rows = sum(file.record_count for file in self.files)
-        return Landed(self.change.idempotency_key, self.snapshot_id, rows, clock.now_ms())
+        return Landed(self.change.idempotency_key, self.snapshot_id, self.files.rows, clock.now_ms())
 
 
 class TableFold:

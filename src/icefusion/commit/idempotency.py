@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from pyiceberg.table.metadata import TableMetadata
 
 from icefusion.errors import ConfigurationError
+from icefusion.reports import RowCounts
 
 __all__ = ["KEYS_MAX_PROPERTY", "SUMMARY_KEY", "Landed", "check_key", "find_landed", "recorded"]
 
@@ -31,13 +32,13 @@ class Landed:
     Attributes:
         key: The caller's key.
         snapshot_id: The snapshot it made.
-        rows: The rows it added.
+        rows: The rows it added, changed and removed.
         timestamp_ms: When, in milliseconds since the epoch.
     """
 
     key: str
     snapshot_id: int
-    rows: int
+    rows: RowCounts
     timestamp_ms: int
 
 
@@ -67,7 +68,7 @@ def find_landed(metadata: TableMetadata, key: str | None) -> Landed | None:
     for snapshot in reversed(metadata.snapshots):
         if snapshot.summary is not None and snapshot.summary.additional_properties.get(SUMMARY_KEY) == key:
             rows = int(snapshot.summary.additional_properties.get("added-records", 0))
-            return Landed(key, snapshot.snapshot_id, rows, snapshot.timestamp_ms)
+            return Landed(key, snapshot.snapshot_id, RowCounts(inserted=rows), snapshot.timestamp_ms)
     return None
 
 
@@ -78,7 +79,14 @@ def recorded(properties: Mapping[str, str], landed: Sequence[Landed]) -> dict[st
     except ValueError:
         keep = _KEYS_MAX
     records = [*_read(properties), *landed][-keep:]
-    return {PROPERTY: json.dumps([astuple(record) for record in records], separators=(",", ":"))}
+    return {PROPERTY: json.dumps([_written(record) for record in records], separators=(",", ":"))}
+
+
+def _written(landed: Landed) -> list[str | int]:
+    """A record as it is stored; what only adds rows needs no counts of others."""
+    rows = landed.rows
+    record: list[str | int] = [landed.key, landed.snapshot_id, rows.inserted, landed.timestamp_ms]
+    return record if rows.total == rows.inserted else [*record, rows.updated, rows.deleted]
 
 
 def _read(properties: Mapping[str, str]) -> list[Landed]:
@@ -86,7 +94,10 @@ def _read(properties: Mapping[str, str]) -> list[Landed]:
     if text is None:
         return []
     try:
-        return [Landed(str(key), int(snapshot), int(rows), int(at)) for key, snapshot, rows, at in json.loads(text)]
+        return [
+            Landed(str(key), int(snapshot), RowCounts(int(inserted), *(int(count) for count in others)), int(at))
+            for key, snapshot, inserted, at, *others in json.loads(text)
+        ]
     except (ValueError, TypeError, ArithmeticError, RecursionError):
         # Somebody else has written there. The snapshot summaries still know.
         return []

@@ -5,9 +5,14 @@ name the commit's snapshot id, which never changes, and leave the sequence numbe
 manifest list (spec, "Sequence Number Inheritance"). So these manifests stay valid however often the swap is tried
 again: an attempt costs one manifest list, and a merged manifest only when the small ones it replaces have changed.
 
+Files that a commit removes stand in manifests of earlier commits. Those are written anew, the removed files marked as
+deleted in them and the others carried over with their sequence numbers; the rewritten ones are kept through all attempts
+too, as long as the manifests that they replace are still in the newest list. A manifest in which nothing is left goes
+with the commit after.
+
 Small manifests are merged as the Java implementation does: by bins of ``commit.manifest.target-size-bytes``, and only
 once ``commit.manifest.min-count-to-merge`` of them have come together, so that many small appends cost little on
-average and the manifest list stays short.
+average and the manifest list stays short. Manifests of data files and of delete files are never mixed.
 """
 
 from __future__ import annotations
@@ -39,6 +44,8 @@ from pyiceberg.table.snapshots import Snapshot
 
 from icefusion.bridge.entries import read_entries
 from icefusion.bridge.manifests import ManifestReader
+from icefusion.bridge.partition import schema_of_spec
+from icefusion.commit.operations import FileChange
 from icefusion.config import WriteProperties
 from icefusion.errors import ConfigurationError
 
@@ -77,25 +84,62 @@ class ManifestStage:
     reader: ManifestReader
     written: list[str] = field(default_factory=list)
     _added: list[ManifestFile] | None = None
+    _rewritten: dict[str, list[ManifestFile]] = field(default_factory=dict)
     _merged: dict[tuple[str, ...], list[ManifestFile]] = field(default_factory=dict)
     _commit_uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     _count: int = 0
     _attempts: int = 0
 
-    def added_manifests(self, files: Sequence[DataFile]) -> list[ManifestFile]:
-        """Manifests that list the files as added; written the first time, the same ones ever after."""
+    def added_manifests(self, files: FileChange) -> list[ManifestFile]:
+        """Manifests that list the new files as added; written the first time, the same ones ever after."""
         if self._added is None:
             self._added = []
-            specs = self.metadata.specs()
-            for spec_id, group in groupby(sorted(files, key=_spec_id), key=_spec_id):
-                entries = [
-                    ManifestEntry.from_args(
-                        status=ManifestEntryStatus.ADDED, snapshot_id=self.snapshot_id, data_file=file
-                    )
-                    for file in group
-                ]
-                self._added += self._write(specs[spec_id], self.metadata.schema(), entries)
+            for content, new in ((ManifestContent.DATA, files.added), (ManifestContent.DELETES, files.added_deletes)):
+                for spec_id, group in groupby(sorted(new, key=_spec_id), key=_spec_id):
+                    entries = [
+                        ManifestEntry.from_args(
+                            status=ManifestEntryStatus.ADDED, snapshot_id=self.snapshot_id, data_file=file
+                        )
+                        for file in group
+                    ]
+                    self._added += self._write(content, self.metadata, spec_id, entries)
         return self._added
+
+    def without(
+        self, head: TableMetadata, manifests: Sequence[ManifestFile], files: FileChange
+    ) -> tuple[list[ManifestFile], set[str]]:
+        """Manifests of an earlier snapshot with the removed files marked as deleted, and the paths of those found.
+
+        Manifests that list no live file any more are left out.
+        """
+        gone = {
+            ManifestContent.DATA: {file.file_path: file for file in files.removed},
+            ManifestContent.DELETES: {file.file_path: file for file in files.removed_deletes},
+        }
+        specs = {content: {file.spec_id for file in of_content.values()} for content, of_content in gone.items()}
+        kept: list[ManifestFile] = []
+        found: set[str] = set()
+        for manifest in manifests:
+            if not (manifest.has_added_files() or manifest.has_existing_files()):
+                continue
+            paths = gone[manifest.content]
+            if manifest.partition_spec_id not in specs[manifest.content]:
+                kept.append(manifest)
+                continue
+            here = {file.file_path for file in self.reader.read(manifest, self.io)} & paths.keys()
+            found |= here
+            kept += self._rewrite(head, manifest, here) if here else [manifest]
+        return kept, found
+
+    def _rewrite(self, head: TableMetadata, manifest: ManifestFile, gone: set[str]) -> list[ManifestFile]:
+        key = manifest.manifest_path
+        if key not in self._rewritten:
+            entries = [
+                self._carried(entry, manifest, deleted=entry.data_file.file_path in gone)
+                for entry in read_entries(manifest, self.io)
+            ]
+            self._rewritten[key] = self._write(manifest.content, head, manifest.partition_spec_id, entries)
+        return self._rewritten[key]
 
     def write_list(self, head: TableMetadata, parent: Snapshot | None, manifests: Sequence[ManifestFile]) -> str:
         """Write a manifest list for one attempt and return its path."""
@@ -125,8 +169,7 @@ class ManifestStage:
             return own + existing
         result: list[ManifestFile] = []
         fresh = {manifest.manifest_path for manifest in own}
-        mergeable = [manifest for manifest in own + existing if manifest.content == ManifestContent.DATA]
-        for spec_id, group in groupby(sorted(mergeable, key=_manifest_spec_id, reverse=True), key=_manifest_spec_id):
+        for _, group in groupby(sorted(own + existing, key=_kind), key=_kind):
             for members in _bins(list(group), properties.target_manifest_size_bytes):
                 waiting = len(members) < properties.manifest_merge_min_count and any(
                     member.manifest_path in fresh for member in members
@@ -134,37 +177,49 @@ class ManifestStage:
                 if len(members) == 1 or waiting:
                     result += members
                 else:
-                    result += self._merged_manifest(head, head.specs()[spec_id], members)
-        return result + [manifest for manifest in existing if manifest.content != ManifestContent.DATA]
+                    result += self._merged_manifest(head, members)
+        return result
 
-    def _merged_manifest(
-        self, head: TableMetadata, spec: PartitionSpec, members: list[ManifestFile]
-    ) -> list[ManifestFile]:
+    def _merged_manifest(self, head: TableMetadata, members: list[ManifestFile]) -> list[ManifestFile]:
         key = tuple(member.manifest_path for member in members)
         if key not in self._merged:
             entries = [entry for member in members for entry in self._carried_entries(member)]
-            self._merged[key] = self._write(spec, head.schema(), entries)
+            first = members[0]
+            self._merged[key] = self._write(first.content, head, first.partition_spec_id, entries)
         return self._merged[key]
 
     def _carried_entries(self, manifest: ManifestFile) -> Iterable[ManifestEntry]:
-        """The live entries of a manifest as they stand in a manifest that replaces it."""
-        for entry in read_entries(manifest, self.io):
-            if manifest.sequence_number == UNASSIGNED_SEQ:
-                # Our own files keep their status, and inherit their sequence numbers later.
-                yield ManifestEntry.from_args(
-                    status=entry.status, snapshot_id=entry.snapshot_id, data_file=entry.data_file
-                )
-            else:
-                yield ManifestEntry.from_args(
-                    status=ManifestEntryStatus.EXISTING,
-                    snapshot_id=entry.snapshot_id,
-                    sequence_number=entry.sequence_number,
-                    file_sequence_number=entry.file_sequence_number,
-                    data_file=entry.data_file,
-                )
+        """The entries of a manifest as they stand in a manifest that replaces it.
 
-    def _write(self, spec: PartitionSpec, schema: Schema, entries: list[ManifestEntry]) -> list[ManifestFile]:
+        Files that this commit removes stay in it, marked as deleted; those that earlier commits removed do not.
+        """
+        for entry in read_entries(manifest, self.io, deleted=True):
+            if entry.status != ManifestEntryStatus.DELETED:
+                yield self._carried(entry, manifest)
+            elif entry.snapshot_id == self.snapshot_id:
+                yield entry
+
+    def _carried(self, entry: ManifestEntry, manifest: ManifestFile, *, deleted: bool = False) -> ManifestEntry:
+        """A live entry as it stands in a manifest that replaces its own."""
+        if manifest.sequence_number == UNASSIGNED_SEQ and entry.status == ManifestEntryStatus.ADDED:
+            # Our own files keep their status, and inherit their sequence numbers later.
+            return ManifestEntry.from_args(
+                status=entry.status, snapshot_id=entry.snapshot_id, data_file=entry.data_file
+            )
+        return ManifestEntry.from_args(
+            status=ManifestEntryStatus.DELETED if deleted else ManifestEntryStatus.EXISTING,
+            snapshot_id=self.snapshot_id if deleted else entry.snapshot_id,
+            sequence_number=entry.sequence_number,
+            file_sequence_number=entry.file_sequence_number,
+            data_file=entry.data_file,
+        )
+
+    def _write(
+        self, content: ManifestContent, metadata: TableMetadata, spec_id: int, entries: list[ManifestEntry]
+    ) -> list[ManifestFile]:
         """Write entries into manifests of about the target size."""
+        spec = metadata.specs()[spec_id]
+        schema = schema_of_spec(spec, metadata)
         manifests: list[ManifestFile] = []
         target_bytes = WriteProperties.of(self.metadata.properties).target_manifest_size_bytes
         remaining = entries
@@ -172,7 +227,7 @@ class ManifestStage:
             path = self._provider.new_metadata_location(f"{self._commit_uuid}-m{self._count}.avro")
             self._count += 1
             self.written.append(path)
-            writer = self._writer(spec, schema, self.io.new_output(path))
+            writer = self._writer(content, spec, schema, self.io.new_output(path))
             with writer:
                 while remaining:
                     writer.add_block(remaining[:_ENTRIES_A_BLOCK])
@@ -182,8 +237,12 @@ class ManifestStage:
             manifests.append(writer.to_manifest_file())
         return manifests
 
-    def _writer(self, spec: PartitionSpec, schema: Schema, output: OutputFile) -> _BlockWriterV1 | _BlockWriterV2:
-        writer = _BlockWriterV1 if self.metadata.format_version == 1 else _BlockWriterV2
+    def _writer(
+        self, content: ManifestContent, spec: PartitionSpec, schema: Schema, output: OutputFile
+    ) -> _BlockWriterV1 | _BlockWriterV2:
+        if self.metadata.format_version == 1:
+            return _BlockWriterV1(spec, schema, output, self.snapshot_id, self._codec)
+        writer = _BlockWriterV2 if content == ManifestContent.DATA else _DeletesWriterV2
         return writer(spec, schema, output, self.snapshot_id, self._codec)
 
     @property
@@ -212,6 +271,17 @@ class _BlockWriterV2(ManifestWriterV2):
 
     def add_block(self, entries: list[ManifestEntry]) -> None:
         _add_block(self, entries)
+
+
+class _DeletesWriterV2(_BlockWriterV2):
+    """The same for manifests of delete files, which PyIceberg does not write."""
+
+    def content(self) -> ManifestContent:
+        return ManifestContent.DELETES
+
+    @property
+    def _meta(self) -> dict[str, str]:
+        return {**super()._meta, "content": "deletes"}
 
 
 def _add_block(writer: ManifestWriter, entries: list[ManifestEntry]) -> None:
@@ -256,8 +326,9 @@ def _spec_id(file: DataFile) -> int:
     return file.spec_id
 
 
-def _manifest_spec_id(manifest: ManifestFile) -> int:
-    return manifest.partition_spec_id
+def _kind(manifest: ManifestFile) -> tuple[int, int]:
+    """Manifests of one kind may be merged; data files and the newest specs come first."""
+    return int(manifest.content), -manifest.partition_spec_id
 
 
 def _bins(manifests: list[ManifestFile], target_bytes: int) -> list[list[ManifestFile]]:

@@ -1,13 +1,13 @@
-"""What a statement did to a table, as frozen values.
+"""What a transaction did to the files of a table, as frozen values.
 
-An operation carries what it added, what it removed, and what it read to come to that: the snapshot it started from and
-the filter it depends on. So validation needs no flags and no memory of the statement. Several operations of one
-transaction on one table fold into a single `Change`, which becomes a single snapshot.
+A change carries the files it adds and removes, and what it read to come to that: the state it started from and the
+rows it depends on. So validation needs no flags and no memory of the statements. All statements of one transaction on
+one table fold into a single `Change`, which becomes a single snapshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression
@@ -16,26 +16,45 @@ from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation
 
 from icefusion.commit.catalog import StagedTable, TableHandle
+from icefusion.reports import RowCounts
 
-__all__ = ["AppendFiles", "Change", "CreateChange", "TableChange"]
+__all__ = ["Change", "CreateChange", "FileChange", "TableChange"]
 
 
 @dataclass(frozen=True)
-class AppendFiles:
-    """Data files to add; by itself this depends on nothing that was read.
+class FileChange:
+    """Files that come and go. What only adds depends on nothing that was read.
 
     Attributes:
-        added: The new data files, each bound to the partition spec in its ``spec_id``.
-        base_snapshot_id: The snapshot the statement saw; None for an empty table.
+        added: New data files, each bound to the partition spec in its ``spec_id``.
+        removed: Data files of the base that go: none of their rows are left, or all that are stand in ``added``.
+        added_deletes: New position delete files.
+        removed_deletes: Delete files of the base that apply to nothing once ``removed`` is gone.
+        touched: Paths of the base's data files of which ``added_deletes`` remove rows.
+        rows: What that is in rows.
     """
 
-    added: tuple[DataFile, ...]
-    base_snapshot_id: int | None
+    added: tuple[DataFile, ...] = ()
+    removed: tuple[DataFile, ...] = ()
+    added_deletes: tuple[DataFile, ...] = ()
+    removed_deletes: tuple[DataFile, ...] = ()
+    touched: frozenset[str] = frozenset()
+    rows: RowCounts = field(default_factory=RowCounts)
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.added_deletes or self.removed_deletes)
 
     @property
     def operation(self) -> Operation:
         """The name of the operation in the snapshot summary (spec, "Snapshots")."""
-        return Operation.APPEND
+        if self.added and not (self.removed or self.added_deletes):
+            return Operation.APPEND
+        return Operation.OVERWRITE if self.added else Operation.DELETE
+
+    @property
+    def new_files(self) -> tuple[DataFile, ...]:
+        """All files that exist because of this change."""
+        return (*self.added, *self.added_deletes)
 
 
 @dataclass(frozen=True)
@@ -44,14 +63,14 @@ class TableChange:
 
     Attributes:
         base: The table as the transaction saw it. Files are bound to its schema and specs.
-        operations: What was done, in order.
+        files: What was done.
         summary: Further entries for the snapshot summary.
         idempotency_key: The caller's key, under which this may land once.
-        reads: The rows of the table that the transaction depends on; nothing unless it is serializable.
+        reads: The rows of the table that must be as they were read; none of them unless it is serializable.
     """
 
     base: TableHandle
-    operations: tuple[AppendFiles, ...] = ()
+    files: FileChange = field(default_factory=FileChange)
     summary: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
     reads: BooleanExpression = field(default_factory=AlwaysFalse)
@@ -72,7 +91,7 @@ class CreateChange:
     """A table that comes into being together with its first rows, or with none."""
 
     base: StagedTable
-    operations: tuple[AppendFiles, ...] = ()
+    files: FileChange = field(default_factory=FileChange)
     summary: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
 
@@ -88,8 +107,3 @@ class CreateChange:
 
 
 Change = TableChange | CreateChange
-
-
-def added_files(operations: Sequence[AppendFiles]) -> tuple[DataFile, ...]:
-    """All data files that the operations add, in order."""
-    return tuple(file for operation in operations for file in operation.added)

@@ -15,7 +15,7 @@ from icefusion.errors import BindError
 from icefusion.naming import nearest
 from icefusion.sql.statements import Query
 
-__all__ = ["bind_parameters", "to_scalar"]
+__all__ = ["Parameters", "bind_parameters", "bind_values", "to_scalar"]
 
 Parameters = Sequence[Any] | Mapping[str, Any] | None
 
@@ -33,18 +33,27 @@ def bind_parameters(query: Query, params: Parameters) -> dict[str, pa.Scalar]:
     Raises:
         BindError: A parameter has no value, a value has no parameter, or a value is of a type that SQL does not know.
     """
+    return bind_values(query.parameters, params)
+
+
+def bind_values(asked: Sequence[str], params: Parameters) -> dict[str, pa.Scalar]:
+    """The values of some parameters as typed scalars; as `bind_parameters`, for whatever asks for them.
+
+    Raises:
+        BindError: As there.
+    """
     given = _by_name(params)
-    missing = [name for name in query.parameters if name not in given]
-    unused = [name for name in given if name not in query.parameters]
+    missing = [name for name in asked if name not in given]
+    unused = [name for name in given if name not in asked]
     if missing:
         raise BindError(
             f"no value for parameter{'s' if len(missing) > 1 else ''} {_listed(missing)}",
             hint=_hint_for_missing(missing, unused, params),
         )
     if unused:
-        asked = f"it has {_listed(query.parameters)}" if query.parameters else "it has none"
-        raise BindError(f"the statement has no parameter {_listed(unused)}; {asked}", hint="leave the value out")
-    return {name: to_scalar(name, given[name]) for name in query.parameters}
+        has = f"it has {_listed(asked)}" if asked else "it has none"
+        raise BindError(f"the statement has no parameter {_listed(unused)}; {has}", hint="leave the value out")
+    return {name: to_scalar(name, given[name]) for name in asked}
 
 
 def to_scalar(name: str, value: Any) -> pa.Scalar:

@@ -38,13 +38,13 @@ class TableLookup(Protocol):
         ...
 
 
-def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Source]) -> tuple[Query, list[Binding]]:
+def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]) -> tuple[Query, list[Binding]]:
     """The query as the engine can read it, and what each of its table references stands for, in order.
 
     Args:
         query: As parsed.
         tables: Where Iceberg tables are looked up.
-        sources: The objects passed by name.
+        sources: What names of one part stand for: the objects passed by name.
 
     Raises:
         BindError: A name stands for nothing.
@@ -62,7 +62,7 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Source])
     return (rewrite_identifiers(bound, spellings) if spellings else bound), bindings
 
 
-def _bind(query: Query, reference: TableReference, tables: TableLookup, sources: Mapping[str, Source]) -> Binding:
+def _bind(query: Query, reference: TableReference, tables: TableLookup, sources: Mapping[str, Binding]) -> Binding:
     if len(reference.name.parts) > 1:
         return tables.view(reference.name, reference.version)
     name = find_name(reference.name.parts[0], sources)

@@ -1,6 +1,6 @@
 """Where write tasks run: streams of record batches in, data files out.
 
-`write_streams` is one task, on the threads of this process. What it is told of the table is a picklable value, and its
+`write_waves` is one task, on the threads of this process. What it is told of the table is a picklable value, and its
 answer is a list of data files, so that other places to run it can be added. What happens in between is up to a layout:
 `Appender` for tables whose rows go into files as they come, `Fanout` for tables that are partitioned or sorted.
 """
@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ from icefusion.write.files import TableFiles, WriteTarget
 from icefusion.write.layout import Appender, Layout
 from icefusion.write.workers import Align, Progress, Stop, pull_streams, run_tasks
 
-__all__ = ["WriteOptions", "WriteResult", "WriteTarget", "write_streams"]
+__all__ = ["WriteOptions", "WriteResult", "WriteTarget", "write_streams", "write_waves"]
 
 logger = logging.getLogger("icefusion")
 
@@ -72,11 +72,24 @@ def write_streams(
     align: Align | None = None,
     progress: Progress | None = None,
 ) -> WriteResult:
-    """Write all rows of some streams into data files of a table; nothing is committed.
+    """Write all rows of some streams into data files of a table; nothing is committed. See `write_waves`."""
+    return write_waves([streams], target, io, options, align=align, progress=progress)
+
+
+def write_waves(
+    waves: Iterable[Sequence[Iterator[pa.RecordBatch]]],
+    target: WriteTarget,
+    io: FileIO,
+    options: WriteOptions,
+    *,
+    align: Align | None = None,
+    progress: Progress | None = None,
+) -> WriteResult:
+    """Write all rows of some streams, wave after wave, into data files of a table; nothing is committed.
 
     Args:
-        streams: Where the rows come from. All of them are pulled at the same time; fewer streams than threads are
-            shared.
+        waves: Where the rows come from. All streams of a wave are pulled at the same time; fewer streams than threads
+            are shared. The next wave is asked for once the last one has ended, so it may depend on it.
         target: The table.
         io: Where its files go.
         options: How many threads, and how much memory.
@@ -99,10 +112,20 @@ def write_streams(
     with contextlib.ExitStack() as cleanup:
         layout = _layout(files, options)
         cleanup.callback(layout.discard)
+        rest: list[pa.RecordBatch] = []
+        streams: Sequence[Iterator[pa.RecordBatch]] = ()
         try:
-            rest = pull_streams(
-                streams, layout.work, layout.pile_size, options.threads, stop, align=align, progress=progress
-            )
+            for streams in waves:
+                rest = pull_streams(
+                    streams,
+                    layout.work,
+                    layout.pile_size,
+                    options.threads,
+                    stop,
+                    align=align,
+                    progress=progress,
+                    pile=rest,
+                )
             run_tasks(layout.finish(rest), options.threads, stop)
         except BaseException as error:
             layout.abort()

@@ -18,6 +18,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.partitioning import PartitionFieldValue, PartitionKey, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.locations import load_location_provider
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.typedef import Record
 
@@ -57,6 +58,19 @@ class WriteTarget:
     sort_order: SortOrder
     properties: Mapping[str, str] = field(default_factory=dict)
     format_version: int = 2
+
+    @classmethod
+    def of(cls, table: str, metadata: TableMetadata) -> WriteTarget:
+        """A table in its present state."""
+        return cls(
+            table=table,
+            location=metadata.location,
+            schema=metadata.schema(),
+            spec=metadata.spec(),
+            sort_order=metadata.sort_order(),
+            properties=metadata.properties,
+            format_version=metadata.format_version,
+        )
 
 
 @dataclass(frozen=True)

@@ -73,13 +73,25 @@ def pull_streams(
     *,
     align: Align | None = None,
     progress: Progress | None = None,
+    pile: Sequence[pa.RecordBatch] = (),
 ) -> list[pa.RecordBatch]:
     """Pull all streams to their ends and have `work` done on each full pile; the answer is what was left on the pile.
+
+    Args:
+        streams: Where batches come from.
+        work: Called by several threads.
+        pile_size: When a pile is full.
+        threads: How many piles are worked off at a time.
+        stop: Tells all threads to stop.
+        align: Applied to each batch.
+        progress: Told of each batch.
+        pile: What is on the pile to begin with.
 
     Raises:
         BaseException: The first error of a stream, of `align`, of `progress` or of `work`, as it was raised.
     """
-    pile = _Pile(pile_size, work, threads, progress, stop)
+    shared = _Pile(pile_size, work, threads, progress, stop)
+    shared.begin(pile)
     sources = [_Source(stream) for stream in streams]
 
     def pull(source: _Source) -> None:
@@ -88,18 +100,18 @@ def pull_streams(
             if batch is None:
                 return
             if batch.num_rows:
-                pile.put(batch if align is None else align(batch))
+                shared.put(batch if align is None else align(batch))
 
     def pull_all(first: int) -> None:
         for source in sources[first:] + sources[:first]:  # one's own stream first, then those of slower threads
             pull(source)
             if _near_end(source, sources):
-                pile.cut()
-        pile.end()
+                shared.cut()
+        shared.end()
 
     pullers = max(threads, len(sources)) if sources else 0
     _run([partial(pull_all, i % len(sources)) for i in range(pullers)], stop)
-    return pile.take()
+    return shared.take()
 
 
 def run_tasks(tasks: Iterable[Callable[[], None]], threads: int, stop: Stop) -> None:
@@ -170,6 +182,12 @@ class _Pile:
         self._bytes = 0
         self._full_share = 1.0
         self._was_full = False
+
+    def begin(self, batches: Sequence[pa.RecordBatch]) -> None:
+        """Go on with a pile that was not full."""
+        self._batches = list(batches)
+        self._rows = sum(batch.num_rows for batch in batches)
+        self._bytes = sum(batch.nbytes for batch in batches)
 
     def put(self, batch: pa.RecordBatch) -> None:
         """Add a batch, cut where the pile gets full; work off each pile that it fills."""

@@ -1,0 +1,272 @@
+"""Run one statement that changes rows, inside one transaction.
+
+Whatever the statement, the way is the same: pin its tables, look whether its idempotency key has landed, have the rows
+found and written, stage what that did to the table, and tell of it. Nothing is committed here; whoever owns the
+transaction does that. A statement that fails leaves no file behind and nothing staged.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from icefusion.changes.conflict import as_merge, repeated_rows
+from icefusion.changes.explain import explained
+from icefusion.changes.insert import InsertAlignment, insert_columns
+from icefusion.changes.overwrite import Overwriter, partition_constants
+from icefusion.changes.rows import ChangeContext, Changed, RowChanger
+from icefusion.changes.spool import Spool
+from icefusion.changes.staging import RowChange
+from icefusion.commit.cleanup import delete_files
+from icefusion.commit.idempotency import Landed
+from icefusion.config import RowLevelProperties, WriteMode
+from icefusion.errors import UnsupportedStatementError
+from icefusion.query.changes import RowQueries
+from icefusion.query.engine import Engine
+from icefusion.query.parameters import Parameters, bind_values
+from icefusion.query.planner import bind_query
+from icefusion.query.sources import Source
+from icefusion.reports import Reporter, RowCounts, StatementReport, tell
+from icefusion.result import Result
+from icefusion.sql.compose import compose, table_piece, unqualified
+from icefusion.sql.statements import Change, Delete, Explain, Fragment, Insert, Merge, Truncate, Update
+from icefusion.transaction import PinnedTable, TransactionState
+
+__all__ = ["ChangeExecutor", "Given", "Progress", "landed_result", "require_writable", "table_names"]
+
+RETURNED = "?returned?"
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Given:
+    """What came with a statement.
+
+    Attributes:
+        parameters: Values for its parameters.
+        sources: The objects passed by name.
+        progress: Told of rows and bytes as they are written.
+        mode: How a row-level change makes old rows disappear; None leaves it to the table's properties.
+    """
+
+    parameters: Parameters
+    sources: Mapping[str, Source]
+    progress: Progress | None = None
+    mode: WriteMode | None = None
+
+    @property
+    def replayable(self) -> bool:
+        """Whether all sources can be read a second time."""
+        return all(source.replayable for source in self.sources.values())
+
+
+class ChangeExecutor:
+    """The statements of one session that change rows."""
+
+    def __init__(
+        self, engine: Engine, *, threads: int, write_memory_bytes: int | None, reporter: Reporter | None
+    ) -> None:
+        self._engine = engine
+        self._threads = threads
+        self._write_memory_bytes = write_memory_bytes
+        self._reporter = reporter
+
+    def run(self, change: Change, given: Given, state: TransactionState) -> Result:
+        """Carry out a change and stage what it did.
+
+        Raises:
+            SQLError: A name stands for nothing, or the table cannot be changed.
+            SchemaError: A value does not fit its column.
+            CardinalityError: A row was to be changed twice.
+            ExecutionError: A query failed while it ran.
+            StorageError: A file could not be read or written.
+        """
+        began = time.perf_counter()
+        kind = kind_of(change)
+        context = self._context(change, given, state)
+        landed = state.find_landed(context.pinned)
+        if landed is not None:
+            return landed_result(kind, landed, began)
+        state.check_may_write(context.pinned)
+        changed = self._carry_out(change, context)
+        try:
+            state.stage(context.pinned, changed.change)
+        except BaseException:
+            delete_files(context.pinned.handle.io, [file.file_path for file in changed.change.added])
+            raise
+        report = StatementReport(
+            kind,
+            seconds=time.perf_counter() - began,
+            scans=tuple(changed.scans),
+            writes=tuple(changed.writes),
+            rows=changed.change.rows,
+            mode=None if isinstance(change, Insert) and change.overwrite is None else context.mode,
+            removed_files=len(changed.change.removed),
+            rewritten_bytes=changed.rewritten_bytes,
+            phases=tuple(changed.phases.items()),
+        )
+        for event in (report, *report.scans, *report.writes):
+            tell(self._reporter, event)
+        result = Result.of_change(report)
+        if changed.shown is not None and change.returning is not None:
+            return self._returning(change, change.returning, changed.shown, context, result)
+        return result
+
+    def explain(self, statement: Explain, given: Given, state: TransactionState) -> Result:
+        """Tell how a change would be carried out, without doing it."""
+        began = time.perf_counter()
+        context = self._context(statement.change, given, state)
+        changer = RowChanger(context, self._queries(statement.change, context))
+        rows = explained(statement.change, changer, context)
+        table = pa.table({"plan_type": [kind for kind, _ in rows], "plan": [text for _, text in rows]})
+        report = StatementReport("EXPLAIN", seconds=time.perf_counter() - began)
+        return Result(table.schema, lambda: iter(table.to_batches()), report=report)
+
+    def _context(self, change: Change, given: Given, state: TransactionState) -> ChangeContext:
+        fragments = change.fragments
+        state.pin_together((change.table, *table_names(fragments)))
+        pinned = state.pin(change.table)
+        metadata = pinned.handle.metadata
+        require_writable(metadata.format_version, pinned.handle.name, change)
+        properties = RowLevelProperties.of(metadata.properties, _property_kind(change))
+        # Delete files came with format version 2.
+        mode = (given.mode or properties.mode) if metadata.format_version > 1 else "copy-on-write"
+        return ChangeContext(
+            engine=self._engine,
+            state=state,
+            pinned=pinned,
+            sources=given.sources,
+            parameters=bind_values(change.parameters, given.parameters),
+            mode=mode,
+            isolation="snapshot" if isinstance(change, Insert) and _only_adds(change) else properties.isolation,
+            threads=self._threads,
+            write_memory_bytes=self._write_memory_bytes,
+            progress=given.progress,
+        )
+
+    def _queries(self, change: Change, context: ChangeContext) -> RowQueries:
+        alias = change.alias if isinstance(change, Delete | Update | Merge) else None
+        return RowQueries(change.table, alias, context.pinned.handle.metadata.schema())
+
+    def _carry_out(self, change: Change, context: ChangeContext) -> Changed:
+        queries = self._queries(change, context)
+        changer = RowChanger(context, queries, show=not isinstance(change, Truncate) and change.returning is not None)
+        match change:
+            case Delete():
+                return changer.delete(change)
+            case Truncate():
+                return changer.truncate()
+            case Update():
+                return changer.update(change)
+            case Merge():
+                return self._merge(changer, queries, change)
+            case Insert():
+                return self._insert(changer, change, context)
+
+    def _merge(self, changer: RowChanger, queries: RowQueries, change: Merge) -> Changed:
+        source = changer.read_source(queries.source(change))
+        try:
+            return changer.merge(change, source)
+        finally:
+            source.close()
+
+    def _insert(self, changer: RowChanger, change: Insert, context: ChangeContext) -> Changed:
+        schema = context.pinned.handle.metadata.schema()
+        if change.conflict is not None:
+            merge = as_merge(change, change.conflict, schema)
+            queries = self._queries(merge, context)
+            source = changer.read_source(queries.source(merge))
+            try:
+                ignored = repeated_rows(merge, change.conflict, source, context.pinned.handle.name)
+                return changer.with_queries(queries).merge(merge, source, ignored=ignored)
+            finally:
+                source.close()
+        constants = partition_constants(change, context) if change.overwrite is not None else {}
+        columns = insert_columns(change, schema, context.pinned.handle.name, constants)
+        alignment = InsertAlignment(change, schema, columns, context.pinned.handle.name, constants)
+        if change.overwrite is None:
+            return changer.insert(change.query, alignment)
+        return Overwriter(context, changer).run(change, change.overwrite, alignment)
+
+    def _returning(
+        self, change: Change, returning: Fragment, shown: Spool, context: ChangeContext, result: Result
+    ) -> Result:
+        """The result of a change as the rows that RETURNING asks for."""
+        alias = self._queries(change, context).alias
+        own = returning if getattr(change, "alias", None) is not None else unqualified(returning, change.table, alias)
+        query = compose("SELECT ", own, " FROM ", table_piece(RETURNED, alias))
+        sources = {**context.sources, RETURNED: shown.source(RETURNED)}
+        bound, bindings = bind_query(query, context.state, sources)
+        values = {name: context.parameters[name] for name in query.parameters}
+        planned = self._engine.plan(bound, bindings, values)
+        return result.with_rows(planned.schema, _keeping(planned.stream, shown))
+
+
+def table_names(fragments: tuple[Fragment, ...]) -> list[Any]:
+    """The names in some fragments that stand for Iceberg tables; those of one part stand for objects passed by name."""
+    return [
+        reference.name for fragment in fragments for reference in fragment.tables if len(reference.name.parts) > 1
+    ]
+
+
+def kind_of(change: Change) -> str:
+    """What a statement is called in reports."""
+    if isinstance(change, Insert) and change.overwrite is not None:
+        return "INSERT REPLACE WHERE" if change.overwrite.where is not None else "INSERT OVERWRITE"
+    return type(change).__name__.upper()
+
+
+def landed_result(kind: str, landed: Landed, began: float) -> Result:
+    """The result of a write whose idempotency key landed before."""
+    report = StatementReport(kind, seconds=time.perf_counter() - began, rows=landed.rows)
+    result = Result.of_change(report, snapshot_id=landed.snapshot_id)
+    result.already_landed = True
+    return result
+
+
+def require_writable(format_version: int, name: str, change: Change | None = None) -> None:
+    """Refuse tables of a format version that cannot be written.
+
+    Raises:
+        UnsupportedStatementError: The table is of format version 3 or later.
+    """
+    if format_version > 2:
+        sql = next((fragment.sql for fragment in change.fragments if fragment.sql), None) if change else None
+        raise UnsupportedStatementError(
+            f"table {name} has format version {format_version}, which can be read but not written yet",
+            sql=sql,
+            offset=change.table.offset if change is not None and sql else None,
+            hint="write to a table of format version 2, or use another engine for this one",
+        )
+
+
+def _property_kind(change: Change) -> Any:
+    match change:
+        case Update():
+            return "update"
+        case Merge():
+            return "merge"
+        case Insert() if change.conflict is not None:
+            return "merge"
+    return "delete"
+
+
+def _only_adds(change: Insert) -> bool:
+    return change.overwrite is None and change.conflict is None
+
+
+def _keeping(stream: Callable[[], Iterator[pa.RecordBatch]], kept: object) -> Callable[[], Iterator[pa.RecordBatch]]:
+    """The stream, with what it reads from kept alive."""
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        yield from stream()
+        del held
+
+    held = kept
+    return batches
+
+

@@ -1,0 +1,54 @@
+"""EXPLAIN of a change: how it would be carried out, and which files it may touch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from icefusion.changes.rows import ChangeContext, RowChanger
+from icefusion.query.engine import PlannedQuery
+from icefusion.sql.statements import Change, Insert
+
+__all__ = ["explained"]
+
+Row = tuple[str, str]
+
+
+def explained(change: Change, changer: RowChanger, context: ChangeContext) -> list[Row]:
+    """What is to be told of a change: pairs of what it is about, and the text."""
+    name = context.pinned.handle.name
+    rows: list[Row] = []
+    if isinstance(change, Insert):
+        planned = changer.planned(change.query)
+        does = "adds rows" if change.overwrite is None and change.conflict is None else "replaces rows"
+        return [("change", f"INSERT {does} of {name}"), *_question(planned)]
+    isolation = context.state.isolation or context.isolation
+    rows.append(("change", f"{type(change).__name__.upper()} of {name}, {context.mode}, {isolation}"))
+    for planned in changer.questions(change):
+        rows += _question(planned)
+        rows += _files(planned, name)
+    return rows
+
+
+def _question(planned: PlannedQuery) -> list[Row]:
+    return [("select", " ".join(planned.text.split())), ("plan", planned.explain().rstrip())]
+
+
+def _files(planned: PlannedQuery, name: str) -> list[Row]:
+    """The files of the table that the answer can name."""
+    scans = [scan for scan in planned.scans if scan.table == name]
+    if not planned.files_by_name and not planned.whole_files:
+        return []
+    total = max((scan.files_total for scan in scans), default=0)
+    rows = [("files", f"{len(planned.files_by_name)} of {total} data files may be touched")]
+    rows += _listed("may be touched", [live.file.file_path for live in planned.files_by_name.values()])
+    if planned.whole_files:
+        rows.append(("files", f"{len(planned.whole_files)} data files go as a whole, unread"))
+        rows += _listed("goes as a whole", [live.file.file_path for live in planned.whole_files])
+    return rows
+
+
+def _listed(what: str, paths: Sequence[str], limit: int = 20) -> list[Row]:
+    listed = [("file", f"{path} {what}") for path in sorted(paths)[:limit]]
+    return listed if len(paths) <= limit else [*listed, ("file", f"and {len(paths) - limit} more")]
+
+
