@@ -2,6 +2,7 @@
 
 import datetime as dt
 import uuid
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -27,13 +28,11 @@ from pyiceberg.types import (
     TimestampType,
     UUIDType,
 )
-from query_helpers import add_files, data_file, live_paths, make_query, rows, run, view_of
+from query_helpers import add_files, data_file, live_paths, make_query, plan, rows, run, view_of
 
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.query.engine import Engine
-from icefusion.query.files import plan_files
-from icefusion.query.footers import FooterReader
-from icefusion.query.scan import scan_files
+from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN
 
 SELECT_ALL = "SELECT * FROM ns.t"
 
@@ -375,12 +374,12 @@ def test_row_identity_names_the_file_and_the_position(catalog: SqlCatalog, engin
     table.append(pa.table({"a": list(range(100))}))
     table.append(pa.table({"a": list(range(100, 150))}))
     view = view_of(table)
-    files = plan_files("ns.t", view.metadata, view.snapshot_id, view.schema, view.io).files
-    frame = scan_files(view, files, engine._scanner, FooterReader(), with_row_identity=True).frame
-    names = {str(path).lstrip("/") for path in live_paths(table)}
-    found = frame.to_arrow_table().to_pylist()
-    assert {row["_file"] for row in found} == names
-    assert all(row["_pos"] == (row["a"] if row["a"] < 100 else row["a"] - 100) for row in found)
+    planned = plan(engine, SELECT_ALL, {"ns.t": replace(view, with_identity=True)})
+    found = pa.Table.from_batches(planned.stream()).to_pylist()
+    assert {planned.files_by_name[row[FILE_COLUMN]].file_path for row in found} == {
+        f"file://{p}" for p in live_paths(table)
+    }
+    assert all(row[POSITION_COLUMN] == (row["a"] if row["a"] < 100 else row["a"] - 100) for row in found)
 
 
 def test_the_query_helper_finds_its_names() -> None:

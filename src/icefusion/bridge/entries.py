@@ -4,15 +4,20 @@ PyIceberg's compiled Avro decoder returns a double with the precision of a float
 partition values alone, where 0.1 would become 0.10000000149: files that hold the value asked for would be left out of
 scans, and a manifest that is merged into another would be wrong for every reader. Its decoder in Python is exact, but
 slow, so it decodes only the manifests of specs with such a partition value.
+
+PyIceberg reads manifests as those of format version 2. Here they are read as those of version 3, whatever they are:
+fields that a manifest lacks are None, and a file's further values stand behind those of version 2, so PyIceberg's
+writers, which know a value by its place, are not disturbed.
 """
 
 from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 from pyiceberg.avro.decoder import StreamingBinaryDecoder
 from pyiceberg.avro.file import SYNC_SIZE, AvroFile, Block
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
-    DEFAULT_READ_VERSION,
     MANIFEST_ENTRY_SCHEMAS,
     DataFile,
     DataFileContent,
@@ -25,7 +30,42 @@ from pyiceberg.manifest import (
 from pyiceberg.schema import Schema
 from pyiceberg.types import DoubleType, StructType
 
-__all__ = ["read_entries"]
+__all__ = ["LiveEntry", "content_range", "read_entries", "referenced_data_file"]
+
+_READ_SCHEMA = MANIFEST_ENTRY_SCHEMAS[3]
+
+# Where a file's values of format version 3 stand, behind those that PyIceberg has names for.
+_REFERENCED_DATA_FILE = 17
+_CONTENT_OFFSET = 18
+_CONTENT_SIZE = 19
+
+
+class LiveEntry(NamedTuple):
+    """A file that a manifest lists as there.
+
+    Attributes:
+        file: The file.
+        sequence_number: Its data sequence number: how old its rows, or its deletes, are.
+    """
+
+    file: DataFile
+    sequence_number: int
+
+
+def referenced_data_file(file: DataFile) -> str | None:
+    """The one data file that a delete file is about, where its manifest says so."""
+    found = _value(file, _REFERENCED_DATA_FILE)
+    return None if found is None else str(found)
+
+
+def content_range(file: DataFile) -> tuple[int, int] | None:
+    """Offset and length of a deletion vector in its file, where its manifest says so."""
+    offset, size = _value(file, _CONTENT_OFFSET), _value(file, _CONTENT_SIZE)
+    return None if offset is None or size is None else (int(offset), int(size))
+
+
+def _value(file: DataFile, place: int) -> Any:
+    return file._data[place] if len(file._data) > place else None
 
 
 def read_entries(manifest: ManifestFile, io: FileIO, *, deleted: bool = False) -> list[ManifestEntry]:
@@ -41,7 +81,7 @@ def read_entries(manifest: ManifestFile, io: FileIO, *, deleted: bool = False) -
     """
     with _ManifestReader(
         io.new_input(manifest.manifest_path),
-        MANIFEST_ENTRY_SCHEMAS[DEFAULT_READ_VERSION],
+        _READ_SCHEMA,
         read_types={-1: ManifestEntry, 2: DataFile},
         read_enums={0: ManifestEntryStatus, 101: FileFormat, 134: DataFileContent},
     ) as reader:

@@ -10,7 +10,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestEntryStatus, ManifestFile
 from pyiceberg.table.snapshots import Snapshot
 
-from icefusion.bridge.entries import read_entries
+from icefusion.bridge.entries import LiveEntry, read_entries
 from icefusion.errors import StorageError
 
 __all__ = ["ManifestReader"]
@@ -30,7 +30,7 @@ class ManifestReader:
     def __init__(self, max_files: int = MAX_CACHED_FILES, max_manifests: int = MAX_CACHED_MANIFESTS) -> None:
         self._max_files = max_files
         self._max_manifests = max_manifests
-        self._files: OrderedDict[str, tuple[DataFile, ...]] = OrderedDict()
+        self._entries: OrderedDict[str, tuple[LiveEntry, ...]] = OrderedDict()
         self._lists: OrderedDict[str, tuple[ManifestFile, ...]] = OrderedDict()
         self._file_count = 0
         self._manifest_count = 0
@@ -71,22 +71,32 @@ class ManifestReader:
         Raises:
             StorageError: The manifest is missing or unreadable.
         """
+        return tuple(entry.file for entry in self.entries(manifest, io))
+
+    def entries(self, manifest: ManifestFile, io: FileIO) -> tuple[LiveEntry, ...]:
+        """The same files, each with its data sequence number.
+
+        Raises:
+            StorageError: The manifest is missing or unreadable.
+        """
         path = manifest.manifest_path
         with self._lock:
-            if path in self._files:
-                self._files.move_to_end(path)
-                return self._files[path]
+            if path in self._entries:
+                self._entries.move_to_end(path)
+                return self._entries[path]
         try:
-            files = tuple(entry.data_file for entry in read_entries(manifest, io))
+            entries = tuple(
+                LiveEntry(entry.data_file, _known(entry.sequence_number)) for entry in read_entries(manifest, io)
+            )
         except Exception as exc:
             raise _unreadable("manifest", path, exc) from exc
         with self._lock:
-            if path not in self._files and len(files) <= self._max_files:
-                self._files[path] = files
-                self._file_count += len(files)
+            if path not in self._entries and len(entries) <= self._max_files:
+                self._entries[path] = entries
+                self._file_count += len(entries)
             while self._file_count > self._max_files:
-                self._file_count -= len(self._files.popitem(last=False)[1])
-        return files
+                self._file_count -= len(self._entries.popitem(last=False)[1])
+        return entries
 
     def changes(self, snapshot: Snapshot, io: FileIO) -> Iterator[tuple[ManifestEntryStatus, DataFile]]:
         """The files that a snapshot added or removed.
@@ -104,6 +114,12 @@ class ManifestReader:
             for entry in entries:
                 if entry.snapshot_id == snapshot.snapshot_id and entry.status != ManifestEntryStatus.EXISTING:
                     yield entry.status, entry.data_file
+
+
+def _known(sequence_number: int | None) -> int:
+    if sequence_number is None:
+        raise ValueError("an entry has no sequence number, and none to inherit")
+    return sequence_number
 
 
 def _unreadable(kind: str, path: str, exc: Exception) -> StorageError:

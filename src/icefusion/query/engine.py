@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any
 
 import pyarrow as pa
@@ -37,6 +38,7 @@ from icefusion.query.footers import FooterReader
 from icefusion.query.presence import check_present
 from icefusion.query.scan import FileScan, TableView, scan_files, view_schema
 from icefusion.query.sources import Source
+from icefusion.query.survivors import SURVIVOR_BATCH_ROWS
 from icefusion.query.translate import is_engine_error, translate
 from icefusion.query.wanted import Wanted, find_wanted
 from icefusion.reports import ScanReport
@@ -93,6 +95,7 @@ class Engine:
         if memory_limit_bytes is not None:
             runtime = runtime.with_fair_spill_pool(memory_limit_bytes)
         self._context = SessionContext(config, runtime)
+        self._batch_rows = batch_rows
         self._usual: dict[str, object] = {_COLLECT_STATISTICS: True, _BATCH_ROWS: batch_rows}
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
@@ -127,11 +130,16 @@ class Engine:
         views = {key: binding for key, binding in tables.items() if isinstance(binding, TableView)}
         frames = {key: self._source_frame(b) for key, b in tables.items() if isinstance(b, Source)}
         collect_statistics = not any(isinstance(b, Source) and b.frame is not None for b in bindings)
+        usual_rows = self._batch_rows
         scans: list[ScanReport] = []
         files: list[tuple[TableView, tuple[DataFile, ...]]] = []
+        by_name: dict[str, DataFile] = {}
         if views:
             with self._lock:
-                empty = {key: self._scanner.empty_table(view_schema(view.schema)) for key, view in views.items()}
+                empty = {
+                    key: self._scanner.empty_table(view_schema(view.schema, with_identity=view.with_identity))
+                    for key, view in views.items()
+                }
             with _translated(query, planning=True):
                 draft = self._draft(query, {**empty, **frames}, values)
                 wanted = find_wanted(draft, {key: view.schema for key, view in views.items()})
@@ -139,15 +147,19 @@ class Engine:
                 scan, report, found = self._scan(view, wanted[key])
                 frames[key] = scan.frame
                 collect_statistics = collect_statistics and not scan.may_hold_nan
+                if scan.filters_positions and batch_rows is None:
+                    usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
+                by_name.update(scan.files_by_name)
                 scans.append(report)
                 files.append((view, found))
         with _translated(query, planning=True):
-            settings = {_COLLECT_STATISTICS: collect_statistics, _BATCH_ROWS: batch_rows or self._usual[_BATCH_ROWS]}
+            settings = {_COLLECT_STATISTICS: collect_statistics, _BATCH_ROWS: batch_rows or usual_rows}
             frame = self._draft(query, frames, values, settings)
             frame = _without_views(frame)
             schema = self._final_schema(frame)
         sources = [binding for binding in tables.values() if isinstance(binding, Source)]
         planned = PlannedQuery(query, frame, schema, tuple(scans), sources, files, self)
+        planned.files_by_name = by_name
         planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
         return planned
 
@@ -166,6 +178,8 @@ class Engine:
             view.io,
             row_filter=wanted.row_filter,
             staged=view.staged,
+            removed=view.removed,
+            only=view.only,
             reader=self._manifests,
         )
         scan = scan_files(view, plan.files, self._scanner, self._footers, used=wanted.field_ids)
@@ -176,10 +190,10 @@ class Engine:
             manifests_read=plan.manifests_read,
             files_total=plan.files_total,
             files_read=len(plan.files),
-            bytes_read=sum(file.file_size_in_bytes for file in plan.files),
+            bytes_read=sum(file.file_size_in_bytes for file in plan.data_files),
             planning_s=time.perf_counter() - began,
         )
-        return scan, report, plan.files
+        return scan, report, plan.data_files
 
     def _source_frame(self, source: Source) -> DataFrame:
         return source.to_frame(self._context, self._threads, self._lock)
@@ -238,9 +252,11 @@ class PlannedQuery:
         schema: The schema of the result.
         scans: Which files of which table it reads.
         reads: The tables it reads, and for each what is true of every row that matters to it.
+        files_by_name: For tables with identity columns, the data file behind each value of `FILE_COLUMN`.
     """
 
     reads: tuple[tuple[TableView, BooleanExpression], ...] = ()
+    files_by_name: Mapping[str, DataFile] = {}
 
     def __init__(
         self,
@@ -376,8 +392,13 @@ def _same(one: Binding, other: Binding) -> bool:
         return True
     if not isinstance(one, TableView) or not isinstance(other, TableView):
         return False
-    same_state = (one.name, one.snapshot_id, one.staged) == (other.name, other.snapshot_id, other.staged)
-    return same_state and (one.metadata is other.metadata or one.metadata == other.metadata)
+    if one.metadata is not other.metadata and one.metadata != other.metadata:
+        return False
+    return all(
+        getattr(one, field.name) == getattr(other, field.name)
+        for field in fields(TableView)
+        if field.name not in ("metadata", "io", "schema")
+    )
 
 
 def _without_views(frame: DataFrame) -> DataFrame:

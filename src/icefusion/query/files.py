@@ -21,19 +21,39 @@ from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.pruning import FileTests
 from icefusion.errors import StorageError, UnsupportedStatementError
 
-__all__ = ["FilePlan", "plan_files"]
+__all__ = ["FilePlan", "LiveFile", "plan_files"]
 
 PLANNING_THREADS = 8
+
+
+@dataclass(frozen=True)
+class LiveFile:
+    """A data file to read.
+
+    Attributes:
+        file: The file.
+        sequence_number: How old its rows are; None for a file of the open transaction, which is newer than all others.
+        deletes: The delete files that apply to it.
+    """
+
+    file: DataFile
+    sequence_number: int | None = None
+    deletes: tuple[DataFile, ...] = ()
 
 
 @dataclass(frozen=True)
 class FilePlan:
     """The files to read, and how many were left out on the way to them."""
 
-    files: tuple[DataFile, ...] = ()
+    files: tuple[LiveFile, ...] = ()
     manifests_total: int = 0
     manifests_read: int = 0
     files_total: int = 0
+
+    @property
+    def data_files(self) -> tuple[DataFile, ...]:
+        """The data files alone."""
+        return tuple(live.file for live in self.files)
 
 
 def plan_files(
@@ -45,6 +65,8 @@ def plan_files(
     *,
     row_filter: BooleanExpression | None = None,
     staged: Sequence[DataFile] = (),
+    removed: frozenset[str] = frozenset(),
+    only: frozenset[str] | None = None,
     reader: ManifestReader | None = None,
 ) -> FilePlan:
     """The data files that may hold a row for which the filter is true.
@@ -57,6 +79,8 @@ def plan_files(
         io: Where the manifests are read.
         row_filter: Which rows are wanted; None for all of them.
         staged: Further files, not yet in a snapshot.
+        removed: Paths of data files that do not count any more.
+        only: Paths of the data files to read; None for all.
         reader: Reads manifests; one of its own by default.
 
     Raises:
@@ -67,15 +91,23 @@ def plan_files(
     tests = FileTests(metadata, schema, AlwaysTrue() if row_filter is None else row_filter)
     manifests = _manifests(metadata, snapshot_id, io, reader)
     wanted = [manifest for manifest in manifests if tests.manifest_may_match(manifest)]
-    files: list[DataFile] = []
+    files: list[LiveFile] = []
     total = 0
-    for found in _map(partial(reader.read, io=io), wanted):
-        total += len(found)
-        _check_readable(name, found)
-        files.extend(_matching(found, tests))
-    _check_readable(name, staged)
-    files.extend(_matching(staged, tests))
-    return FilePlan(tuple(files), len(manifests), len(wanted), total + len(staged))
+    new = [LiveFile(file) for file in staged]
+    for found in (*_map(partial(_live_files, io=io, reader=reader), wanted), new):
+        counted = [live for live in found if _counts(live.file.file_path, removed, only)]
+        total += len(counted)
+        _check_readable(name, counted)
+        files += counted if tests.trivial else [live for live in counted if tests.file_may_match(live.file)]
+    return FilePlan(tuple(files), len(manifests), len(wanted), total)
+
+
+def _live_files(manifest: ManifestFile, io: FileIO, reader: ManifestReader) -> list[LiveFile]:
+    return [LiveFile(entry.file, entry.sequence_number) for entry in reader.entries(manifest, io)]
+
+
+def _counts(path: str, removed: frozenset[str], only: frozenset[str] | None) -> bool:
+    return path not in removed and (only is None or path in only)
 
 
 def _manifests(
@@ -90,20 +122,16 @@ def _manifests(
 
 
 def _map(
-    function: Callable[[ManifestFile], tuple[DataFile, ...]], manifests: Sequence[ManifestFile]
-) -> Iterable[tuple[DataFile, ...]]:
+    function: Callable[[ManifestFile], list[LiveFile]], manifests: Sequence[ManifestFile]
+) -> Iterable[list[LiveFile]]:
     if len(manifests) <= 1:
         return map(function, manifests)
     with ThreadPoolExecutor(min(PLANNING_THREADS, len(manifests)), thread_name_prefix="icefusion-plan") as pool:
         return list(pool.map(function, manifests))
 
 
-def _matching(files: Sequence[DataFile], tests: FileTests) -> Iterable[DataFile]:
-    return files if tests.trivial else [file for file in files if tests.file_may_match(file)]
-
-
-def _check_readable(name: str, files: Iterable[DataFile]) -> None:
-    for file in files:
+def _check_readable(name: str, files: Iterable[LiveFile]) -> None:
+    for file in (live.file for live in files):
         if file.content != DataFileContent.DATA:
             raise UnsupportedStatementError(
                 f"table {name} has row-level deletes, which cannot be read yet",

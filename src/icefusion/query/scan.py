@@ -18,13 +18,17 @@ columns must be planned without (`FileScan.may_hold_nan`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial, reduce
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from operator import or_
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
-from datafusion import DataFrame, Expr, col, lit, udf
+from datafusion import DataFrame, Expr
 from datafusion import functions as f
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
@@ -32,22 +36,20 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import DoubleType, FloatType, IcebergType, NestedField, UUIDType
+from pyiceberg.types import DoubleType, FloatType
 
-from icefusion.bridge.reshape import relabel, restamp
-from icefusion.bridge.schema import type_to_arrow
-from icefusion.naming import quote_identifier
+from icefusion.bridge.positions import Positions, sorted_positions
+from icefusion.errors import StorageError
+from icefusion.query.columns import constant, named, quoted, read_type, relabelled, scan_field
 from icefusion.query.filelist import FileScanner
+from icefusion.query.files import LiveFile
 from icefusion.query.footers import FileShape, FooterReader
 from icefusion.query.mapping import ColumnSource, map_columns
+from icefusion.query.survivors import FILE_COLUMN, MAX_SINGLE_SCANS, POSITION_COLUMN, surviving_rows
 
 __all__ = ["FILE_COLUMN", "POSITION_COLUMN", "FileScan", "TableView", "scan_files", "view_schema"]
 
-FILE_COLUMN = "_file"
-POSITION_COLUMN = "_pos"
-
-_VIEWS = {pa.string(): pa.string_view(), pa.binary(): pa.binary_view()}
-UUID_METADATA = {"ARROW:extension:name": "arrow.uuid", "ARROW:extension:metadata": ""}
+Array = npt.NDArray[np.uint32]
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,13 @@ class TableView:
         snapshot_id: The snapshot to read; None for none.
         schema: The schema that the rows are shown in: the current one, or the snapshot's for time travel.
         staged: Files of the open transaction, read as well.
+        removed: Paths of data files that the transaction has removed: they are not read any more.
+        deleted: Rows that the transaction has deleted, in files of either kind. Not to be changed once it is here.
+        excluded: More rows that are not to be seen by this one scan; likewise.
+        only: Paths of the data files to read; None for all.
+        with_identity: Whether `FILE_COLUMN` and `POSITION_COLUMN` stand behind the table's own columns: the file as the
+            engine names it (no scheme, no leading slash; `PlannedQuery.files_by_name` knows it), and the row's place in
+            it, from 0.
     """
 
     name: str
@@ -69,6 +78,11 @@ class TableView:
     snapshot_id: int | None
     schema: Schema
     staged: tuple[DataFile, ...] = ()
+    removed: frozenset[str] = frozenset()
+    deleted: Positions = field(default_factory=Positions)
+    excluded: Positions | None = None
+    only: frozenset[str] | None = None
+    with_identity: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,10 +92,14 @@ class FileScan:
     Attributes:
         frame: The DataFrame over them.
         may_hold_nan: Whether a query over it must be planned without collecting statistics.
+        filters_positions: Whether functions of ours look at its batches, which then should be large.
+        files_by_name: The files by what stands in `FILE_COLUMN`; empty for a view without it.
     """
 
     frame: DataFrame
-    may_hold_nan: bool
+    may_hold_nan: bool = False
+    filters_positions: bool = False
+    files_by_name: Mapping[str, DataFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,22 +117,38 @@ class _Group:
     guarded: frozenset[int]
 
 
-def view_schema(schema: Schema, *, with_row_identity: bool = False) -> pa.Schema:
+@dataclass(frozen=True)
+class _Member:
+    """One file of a group.
+
+    Attributes:
+        file: The file.
+        url: Where the engine reads it.
+        name: What the engine calls it.
+        deleted: Positions of its rows that are not to be seen, ascending.
+    """
+
+    file: DataFile
+    url: str
+    name: str
+    deleted: Array
+
+
+def view_schema(schema: Schema, *, with_identity: bool = False) -> pa.Schema:
     """The Arrow schema in which a view's rows come, all columns nullable and without field ids."""
-    fields = [pa.field(column.name, _read_type(column.field_type, column.name)) for column in schema.fields]
-    if with_row_identity:
+    fields = [pa.field(column.name, read_type(column.field_type, column.name)) for column in schema.fields]
+    if with_identity:
         fields += [pa.field(FILE_COLUMN, pa.string()), pa.field(POSITION_COLUMN, pa.int64())]
     return pa.schema(fields)
 
 
 def scan_files(
     view: TableView,
-    files: Sequence[DataFile],
+    files: Sequence[LiveFile],
     scanner: FileScanner,
     footers: FooterReader,
     *,
     used: frozenset[int] | None = None,
-    with_row_identity: bool = False,
 ) -> FileScan:
     """A DataFrame over the rows of data files, in the shape of the view.
 
@@ -125,30 +159,78 @@ def scan_files(
         footers: Knows the files' physical schemas.
         used: Top-level field ids of the columns that the query looks at, at least; None for all. Others are in the
             result but may lack the guard against NaN.
-        with_row_identity: Add `FILE_COLUMN`, the file as DataFusion names it (no scheme, no leading slash), and
-            `POSITION_COLUMN`, the row's position in it.
 
     Raises:
         StorageError: A file is missing or broken, or is not what its manifest says.
     """
     if not files:
-        return FileScan(scanner.empty(view_schema(view.schema, with_row_identity=with_row_identity)), False)
-    groups: dict[_Group, list[DataFile]] = {}
+        return FileScan(scanner.empty(view_schema(view.schema, with_identity=view.with_identity)))
+    groups: dict[tuple[_Group, str], list[_Member]] = {}
     mapper = _Mapper(view)
-    for file, shape in zip(files, footers.shapes(files, view.io), strict=True):
-        groups.setdefault(mapper.group_of(file, shape, used), []).append(file)
-    locate = partial(scanner.stores.url, io=view.io)
+    members = [_member(view, live, scanner) for live in files]
+    for member, shape in zip(members, footers.shapes([live.file for live in files], view.io), strict=True):
+        group = mapper.group_of(member.file, shape, used)
+        groups.setdefault((group, _store(member.url)), []).append(member)
+    one_by_one = not scanner.native or sum(bool(len(member.deleted)) for member in members) <= MAX_SINGLE_SCANS
     frames = [
-        _scan_group(group, members, mapper, scanner, locate, with_row_identity) for group, members in groups.items()
+        _scan_group(group, part, mapper, scanner)
+        for (group, _), together in groups.items()
+        for part in _parts(together, one_by_one, view.with_identity and not scanner.native)
     ]
-    return FileScan(reduce(DataFrame.union, frames), any(group.guarded for group in groups))
+    return FileScan(
+        reduce(DataFrame.union, frames),
+        any(group.guarded for group, _ in groups),
+        any(len(member.deleted) for member in members),
+        _by_name(members) if view.with_identity else {},
+    )
+
+
+def _member(view: TableView, live: LiveFile, scanner: FileScanner) -> _Member:
+    path = live.file.file_path
+    url = scanner.stores.url(path, view.io)
+    bitmaps = [held for held in (rows.get(path) for rows in (view.deleted, view.excluded) if rows) if held]
+    deleted = sorted_positions(reduce(or_, bitmaps) if bitmaps else None)
+    return _Member(live.file, url, unquote(urlsplit(url).path).removeprefix("/"), deleted)
+
+
+def _store(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _parts(members: list[_Member], one_by_one: bool, all_alone: bool) -> Iterator[list[_Member]]:
+    """The members of a group, in the parts that are one scan each: those with deleted rows stand apart."""
+    if all_alone:
+        yield from ([member] for member in members)
+        return
+    whole = [member for member in members if not len(member.deleted)]
+    if whole:
+        yield whole
+    holed = [member for member in members if len(member.deleted)]
+    if one_by_one:
+        yield from ([member] for member in holed)
+    elif holed:
+        yield holed
+
+
+def _by_name(members: Sequence[_Member]) -> dict[str, DataFile]:
+    by_name: dict[str, DataFile] = {}
+    for member in members:
+        other = by_name.setdefault(member.name, member.file)
+        if other.file_path != member.file.file_path:
+            raise StorageError(
+                f"data files {other.file_path} and {member.file.file_path} cannot be told apart",
+                path=member.file.file_path,
+                hint="their rows cannot be changed while both are in the table: rewrite one of them",
+            )
+    return by_name
 
 
 class _Mapper:
     """Where each column of one view comes from, worked out once for each physical schema and partition spec."""
 
     def __init__(self, view: TableView) -> None:
-        self._view = view
+        self.view = view
         self._mapping = view.metadata.name_mapping()
         self._specs = view.metadata.specs()
         self._columns: dict[FileShape, tuple[ColumnSource, ...]] = {}
@@ -157,7 +239,7 @@ class _Mapper:
 
     def columns(self, shape: FileShape) -> tuple[ColumnSource, ...]:
         if shape not in self._columns:
-            self._columns[shape] = map_columns(self._view.schema, shape.schema, self._mapping)
+            self._columns[shape] = map_columns(self.view.schema, shape.schema, self._mapping)
         return self._columns[shape]
 
     def group_of(self, file: DataFile, shape: FileShape, used: frozenset[int] | None) -> _Group:
@@ -187,115 +269,39 @@ def _identity_fields(spec: PartitionSpec | None, missing: set[int]) -> tuple[tup
     )
 
 
-def _scan_group(
-    group: _Group,
-    files: Sequence[DataFile],
-    mapper: _Mapper,
-    scanner: FileScanner,
-    locate: Callable[[str], str],
-    with_row_identity: bool,
-) -> DataFrame:
+def _scan_group(group: _Group, members: Sequence[_Member], mapper: _Mapper, scanner: FileScanner) -> DataFrame:
     constants = dict(group.constants)
+    with_identity = mapper.view.with_identity
+    holed = bool(len(members[0].deleted))
     fields: list[pa.Field] = []
     columns: list[Expr] = []
-    plain = not with_row_identity
+    plain = not with_identity and not holed
     taken = set(group.shape.schema.names)
     for source in mapper.columns(group.shape):
         column = source.column
-        field = _scan_field(source, taken)
-        expr = _quoted(field.name)
+        read = scan_field(source, taken)
+        expr = quoted(read.name)
         if source.name is None:
             if column.field_id in constants:
-                expr = _constant(constants[column.field_id], column)
+                expr = constant(constants[column.field_id], column)
             elif column.initial_default is not None:
-                expr = _constant(column.initial_default, column)
+                expr = constant(column.initial_default, column)
             else:
-                fields.append(field)
+                fields.append(read)
         else:
-            fields.append(field)
+            fields.append(read)
             if source.physical_type is not None:
-                expr = _relabelled(expr, source)
+                expr = relabelled(expr, source)
             elif column.field_id in group.guarded:
                 expr = f.nanvl(expr, expr)
         plain = plain and source.name == column.name and source.physical_type is None
         plain = plain and column.field_id not in group.guarded
-        columns.append(_named(expr, column))
-    frame = scanner.scan([locate(file.file_path) for file in files], pa.schema(fields))
+        columns.append(named(expr, column))
+    frame = scanner.scan([member.url for member in members], pa.schema(fields))
     if plain:
         return frame
-    if with_row_identity:
-        columns += [f.input_file_name().alias(FILE_COLUMN), f.file_row_index().alias(POSITION_COLUMN)]
-    return frame.select(*columns)
-
-
-def _scan_field(source: ColumnSource, taken: set[str]) -> pa.Field:
-    """The column as the scan declares it; a missing one under a name that the file does not have, so it reads NULL."""
-    column = source.column
-    name = source.name
-    if name is None:
-        name = f"?{column.field_id}"
-        while name in taken:
-            name = "?" + name
-    read_as = column.field_type if source.physical_type is None else source.physical_type
-    return pa.field(name, _read_type(read_as, column.name))
-
-
-def _read_type(iceberg_type: IcebergType, column: str) -> pa.DataType:
-    """The Arrow type to read as: nullable at every depth, because a required part may be younger than the file.
-
-    Text is read as views, which DataFusion groups, compares and filters without copying; results are plain again.
-    """
-    arrow_type = _relaxed(type_to_arrow(iceberg_type, field_ids=False, column=column))
-    return _VIEWS.get(arrow_type, arrow_type)
-
-
-def _relaxed(arrow_type: pa.DataType) -> pa.DataType:
-    if pa.types.is_struct(arrow_type):
-        return pa.struct([_relaxed_field(arrow_type.field(index)) for index in range(arrow_type.num_fields)])
-    if pa.types.is_list(arrow_type):
-        return pa.list_(_relaxed_field(arrow_type.value_field))
-    if pa.types.is_map(arrow_type):
-        key = arrow_type.key_field
-        return pa.map_(pa.field(key.name, _relaxed(key.type), nullable=False), _relaxed_field(arrow_type.item_field))
-    return arrow_type
-
-
-def _relaxed_field(field: pa.Field) -> pa.Field:
-    return pa.field(field.name, _relaxed(field.type))
-
-
-def _quoted(name: str) -> Expr:
-    return col(quote_identifier(name))
-
-
-def _named(expr: Expr, column: NestedField) -> Expr:
-    if isinstance(column.field_type, UUIDType):
-        return expr.alias(column.name, UUID_METADATA)
-    return expr.alias(column.name)
-
-
-def _constant(value: Any, column: NestedField) -> Expr:
-    """A literal of the column's Arrow type; `value` is in Iceberg's own representation (days, microseconds, ...)."""
-    arrow_type = _read_type(column.field_type, column.name)
-    if isinstance(column.field_type, UUIDType):
-        arrow_type = pa.binary(16)
-        value = getattr(value, "bytes", value)
-    if isinstance(value, int) and not isinstance(value, bool) and not pa.types.is_integer(arrow_type):
-        if pa.types.is_date32(arrow_type):
-            return lit(pa.scalar(value, pa.int32()).cast(arrow_type))
-        if pa.types.is_temporal(arrow_type):
-            return lit(pa.scalar(value, pa.int64()).cast(arrow_type))
-    return lit(pa.scalar(value, arrow_type))
-
-
-def _relabelled(expr: Expr, source: ColumnSource) -> Expr:
-    """A nested column of older files in the table's present nested type."""
-    column, physical = source.column, source.physical_type
-    assert physical is not None  # the caller asks only for those
-    stored, present = _read_type(physical, column.name), _read_type(column.field_type, column.name)
-
-    def to_present(values: pa.Array) -> pa.Array:
-        return restamp(relabel(values, physical, column.field_type), present)
-
-    function = udf(to_present, [stored], present, "immutable", f"icefusion_relabel_{column.field_id}_{id(source)}")
-    return function(expr)
+    if with_identity or holed:
+        raw = [quoted(read.name) for read in fields]
+        frame = surviving_rows(frame, raw, {member.name: member.deleted for member in members if holed})
+    identity = [quoted(FILE_COLUMN), quoted(POSITION_COLUMN)] if with_identity else []
+    return frame.select(*columns, *identity)

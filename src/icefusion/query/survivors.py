@@ -1,0 +1,115 @@
+"""Rows that are deleted, kept out of a scan by their positions.
+
+A scan can show where a row lies: ``input_file_name()`` and ``file_row_index()`` are true whatever row groups were left
+out and however a file was split among threads. A function of ours looks the positions of a batch up among those that
+are deleted. On ten million rows with half a million deleted ones this costs a few hundredths of a second more than a
+scan without it, and its memory is what the positions take; a join would build a hash table of them, which cannot spill.
+
+A file with deletes is a scan of its own, whose function knows the one file. Where there are too many such files for a
+plan of that size, they are one scan, and the function is told the name of each row's file. A batch may then hold rows
+of several files: operators below a filter put small batches together. So the names are looked at run by run; the first
+one says nothing of the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+from datafusion import DataFrame, Expr, lit, udf
+from datafusion import functions as f
+
+from icefusion.query.columns import quoted
+
+__all__ = ["FILE_COLUMN", "MAX_SINGLE_SCANS", "POSITION_COLUMN", "SURVIVOR_BATCH_ROWS", "surviving_rows"]
+
+FILE_COLUMN = "?file?"
+POSITION_COLUMN = "?pos?"
+
+MAX_SINGLE_SCANS = 64
+"""So many files with deleted rows are scanned one by one; more of them together."""
+
+SURVIVOR_BATCH_ROWS = 32_768
+"""Batches of this size make the calls of our functions few enough not to be felt."""
+
+Array = npt.NDArray[np.uint32]
+
+_DENSE = 8  # a table of all positions is used while it has at most so many entries for each row
+_ALL = pa.array(np.ones(1 << 16, dtype=bool))
+_numbers = count()
+
+
+def surviving_rows(scan: DataFrame, columns: Sequence[Expr], deleted: Mapping[str, Array]) -> DataFrame:
+    """The rows of a scan that are not deleted, with where they lie in `FILE_COLUMN` and `POSITION_COLUMN`.
+
+    The functions that tell where a row lies are pushed down into the scan as long as nothing stands beside them but
+    plain columns. A filter between them and the expressions above makes sure of that: projections are merged, but not
+    across one. Without it they end up above the scan and fail, whenever statistics are not collected.
+
+    Args:
+        scan: A scan of files.
+        columns: Plain columns of it, which the result has too.
+        deleted: Positions in ascending order, for each file of the scan by the name it has in `FILE_COLUMN`; empty
+            where nothing is deleted.
+    """
+    name, position = f.input_file_name().alias(FILE_COLUMN), f.file_row_index().alias(POSITION_COLUMN)
+    frame = scan.select(*columns, name, position)
+    if not deleted:
+        return frame.filter(quoted(POSITION_COLUMN) >= lit(0))
+    if len(deleted) == 1:
+        (positions,) = deleted.values()
+        return frame.filter(_function(_of_one_file(positions), [pa.int64()])(quoted(POSITION_COLUMN)))
+    function = _function(_of_files(deleted), [pa.string(), pa.int64()])
+    return frame.filter(function(quoted(FILE_COLUMN), quoted(POSITION_COLUMN)))
+
+
+def _function(function: Callable[..., pa.Array], types: list[pa.DataType]) -> Callable[..., Expr]:
+    # Each has a name of its own, as the engine may take functions of one name for one function.
+    made: Callable[..., Expr] = udf(function, types, pa.bool_(), "immutable", f"icefusion_lives_{next(_numbers)}")
+    return made
+
+
+def _of_one_file(deleted: Array) -> Callable[[pa.Array], pa.Array]:
+    def lives(positions: pa.Array) -> pa.Array:
+        return _lives(deleted, positions)
+
+    return lives
+
+
+def _of_files(deleted: Mapping[str, Array]) -> Callable[[pa.Array, pa.Array], pa.Array]:
+    def lives(names: pa.Array, positions: pa.Array) -> pa.Array:
+        if not len(names):
+            return _ALL[:0]
+        runs = pc.run_end_encode(names)
+        parts = []
+        start = 0
+        for name, end in zip(runs.values.to_pylist(), runs.run_ends.to_pylist(), strict=True):
+            # A file that is not known here is an error: its rows must not pass unseen.
+            parts.append(_lives(deleted[name], positions[start:end]))
+            start = end
+        return parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+
+    return lives
+
+
+def _lives(deleted: Array, positions: pa.Array) -> pa.Array:
+    """For each position of one file whether it is not deleted. They come in any order, each at most once."""
+    rows = len(positions)
+    if not rows:
+        return _ALL[:0]
+    wanted = positions.to_numpy(zero_copy_only=True)
+    low, high = int(wanted.min()), int(wanted.max())
+    begin, end = np.searchsorted(deleted, np.array((low, high + 1), np.int64))
+    if begin == end:
+        return _ALL[:rows] if rows <= len(_ALL) else pa.array(np.ones(rows, dtype=bool))
+    near = deleted[begin:end]
+    if high - low < _DENSE * rows:
+        table = np.ones(high - low + 1, dtype=bool)
+        table[near - np.uint32(low)] = False
+        return pa.array(table[wanted - low])
+    places = np.minimum(np.searchsorted(near, wanted), len(near) - 1)
+    return pa.array(near[places] != wanted)
