@@ -7,13 +7,25 @@ Options are frozen dataclasses that check themselves when they are made. Table p
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Literal
+from typing import Literal, TypeVar
 
 from icefusion.errors import ConfigurationError
 
-__all__ = ["BatchConfig", "PoolConfig", "RetryConfig", "WriteProperties", "default_threads", "parse_bytes"]
+__all__ = [
+    "ISOLATION_LEVELS",
+    "WRITE_MODES",
+    "BatchConfig",
+    "Isolation",
+    "PoolConfig",
+    "RetryConfig",
+    "RowLevelProperties",
+    "WriteMode",
+    "WriteProperties",
+    "default_threads",
+    "parse_bytes",
+]
 
 WriteMode = Literal["copy-on-write", "merge-on-read"]
 WRITE_MODES: tuple[WriteMode, ...] = ("copy-on-write", "merge-on-read")
@@ -308,8 +320,8 @@ class RowLevelProperties:
     """The table properties that say how one kind of row-level change is made.
 
     Attributes:
-        mode: ``write.<kind>.mode``: ``copy-on-write`` writes the touched files anew, ``merge-on-read`` writes down which
-            of their rows are gone; copy-on-write.
+        mode: ``write.<kind>.mode``: ``copy-on-write`` writes the touched files anew, ``merge-on-read`` notes which of
+            their rows are gone; copy-on-write.
         isolation: ``write.<kind>.isolation-level``, for statements outside of a transaction; serializable.
     """
 

@@ -19,9 +19,9 @@ from pyiceberg.table.metadata import TableMetadata
 from icefusion.bridge.align import Alignment
 from icefusion.bridge.partition import build_sort_order, build_spec
 from icefusion.bridge.schema import arrow_to_iceberg
+from icefusion.bridge.types_sql import build_schema
 from icefusion.changes.execute import Given, Progress, landed_result, table_names
 from icefusion.changes.staging import RowChange
-from icefusion.bridge.types_sql import build_schema
 from icefusion.commit.catalog import CatalogClient, StagedTable
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import CommitRequest, Committed, Committer
@@ -91,9 +91,7 @@ class Executor:
         self._tell(report, *planned.scans)
         return Result(planned.schema, planned.stream, report=report)
 
-    def _plan(
-        self, query: Query, given: Given, state: TransactionState, *, for_write: bool = False
-    ) -> PlannedQuery:
+    def _plan(self, query: Query, given: Given, state: TransactionState, *, for_write: bool = False) -> PlannedQuery:
         parameters = bind_parameters(query, given.parameters)
         state.pin_together(table_names((query,)))
         bound, bindings = bind_query(query, state, given.sources)

@@ -41,9 +41,9 @@ def _parameters(statement: st.Statement) -> tuple[str, ...]:
         case st.Query():
             return statement.parameters
         case st.Insert() | st.Delete() | st.Truncate() | st.Update() | st.Merge():
-            return statement.parameters
+            return st.parameters_of(statement)
         case st.Explain():
-            return statement.change.parameters
+            return st.parameters_of(statement.change)
         case st.CreateTable() if statement.query is not None:
             return statement.query.parameters
     return ()

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pyiceberg.catalog import Catalog
 
 from icefusion.bridge.manifests import ManifestReader
+from icefusion.changes.execute import ChangeExecutor, Given, Progress
 from icefusion.clock import Clock, SystemClock
 from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.committer import Committer
@@ -35,7 +36,6 @@ from icefusion.errors import (
     TransactionError,
     UnsupportedStatementError,
 )
-from icefusion.changes.execute import ChangeExecutor, Given, Progress
 from icefusion.execution import Executor, commit_unit
 from icefusion.query.engine import Engine
 from icefusion.query.parameters import Parameters
@@ -151,9 +151,7 @@ class Session:
             write_memory_bytes=write_bytes,
             reporter=reporter,
         )
-        self._changes = ChangeExecutor(
-            self._engine, threads=threads, write_memory_bytes=write_bytes, reporter=reporter
-        )
+        self._changes = ChangeExecutor(self._engine, threads=threads, write_memory_bytes=write_bytes, reporter=reporter)
         self._threads = threads
         self._local = threading.local()
 
@@ -190,9 +188,7 @@ class Session:
             SQLError: The text was refused; it says where and why.
             IcefusionError: Anything else; see `icefusion.errors`.
         """
-        *_, last = self.script(
-            text, params, sources=sources, idempotency_key=idempotency_key, write_mode=write_mode
-        )
+        *_, last = self.script(text, params, sources=sources, idempotency_key=idempotency_key, write_mode=write_mode)
         return last
 
     def script(

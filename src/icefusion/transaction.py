@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression, Or
 from pyiceberg.table.snapshots import Snapshot
 
+from icefusion.changes.staging import RowChange, Staging
 from icefusion.commit.catalog import CatalogClient, TableHandle
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
@@ -35,7 +36,6 @@ from icefusion.naming import nearest
 from icefusion.query.scan import TableView
 from icefusion.reports import CommitReport, Reporter, tell
 from icefusion.sql.statements import Name, VersionAsOf
-from icefusion.changes.staging import RowChange, Staging
 from icefusion.write.deletes import write_position_deletes
 
 if TYPE_CHECKING:
@@ -260,9 +260,7 @@ class TransactionState:
     def _written_files(self, pinned: PinnedTable) -> FileChange:
         """What the commit does to one table; its delete files are written now."""
         handle, staging = pinned.handle, pinned.staging
-        deletes = write_position_deletes(
-            staging.deleted, staging.touched, handle.name, handle.metadata, handle.io
-        )
+        deletes = write_position_deletes(staging.deleted, staging.touched, handle.name, handle.metadata, handle.io)
         return staging.to_files(deletes)
 
     def _changes(self, written: Sequence[tuple[PinnedTable, FileChange]]) -> tuple[TableChange, ...]:

@@ -9,9 +9,9 @@ from typing import Any
 import pyarrow as pa
 
 from icefusion.bridge.align import Alignment
+from icefusion.changes.execute import Progress, landed_result, require_writable
 from icefusion.config import BatchConfig
 from icefusion.errors import BindError, ConfigurationError, SchemaError, TransactionError
-from icefusion.changes.execute import Progress, landed_result, require_writable
 from icefusion.execution import Executor, commit_unit
 from icefusion.query.sources import Source
 from icefusion.reports import RowCounts, StatementReport
@@ -192,9 +192,9 @@ class IcebergTableWriter:
         reports = state.commit()
         if state.landed:
             return landed_result("COMMIT", next(iter(state.landed.values())), began)
-        rows = sum(report.added_rows for report in reports)
-        report = StatementReport("COMMIT", seconds=sum(r.seconds for r in reports), commits=reports)
-        return Result.of_change(report, rows_inserted=rows, snapshot_id=reports[0].snapshot_id if reports else None)
+        rows = RowCounts(inserted=sum(report.added_rows for report in reports))
+        report = StatementReport("COMMIT", seconds=sum(r.seconds for r in reports), commits=reports, rows=rows)
+        return Result.of_change(report, snapshot_id=reports[0].snapshot_id if reports else None)
 
     def rollback_transaction(self, transaction_id: str) -> None:
         """Throw away everything written since `begin_transaction`; its files are deleted.

@@ -117,8 +117,8 @@ def conjunction(filters: Iterable[Any], schema: Schema) -> BooleanExpression:
 def complement(filters: Iterable[Any], schema: Schema) -> BooleanExpression:
     """An Iceberg expression that every row satisfies for which not all of the filters are true.
 
-    A file that can hold no such row is one of which all rows pass. NULL is not true: so each leaf also says "or is NULL"
-    of its column.
+    A file that can hold no such row is one of which all rows pass. NULL is not true, so each comparison also says "or
+    is NULL" of its column.
 
     Args:
         filters: ``datafusion.Expr`` of type boolean over one table's columns; without any, all rows pass.

@@ -1,8 +1,8 @@
 """INSERT ... ON CONFLICT as the MERGE that it is.
 
-The new rows go by the name ``excluded``, as in PostgreSQL. Rows are the same when all keys are equal, so NULL is never in
-conflict. Two new rows of one key are an error for DO UPDATE, which would have to change a row twice; DO NOTHING takes
-the first of them.
+The new rows go by the name ``excluded``, as in PostgreSQL. Rows are the same when all keys are equal, so NULL is never
+in conflict. Two new rows of one key are an error for DO UPDATE, which would have to change a row twice; DO NOTHING
+takes the first of them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ from icefusion.errors import BindError, CardinalityError
 from icefusion.naming import find_name, nearest, normalize, quote_identifier
 from icefusion.query.changes import SOURCE_ROW_COLUMN
 from icefusion.sql.compose import compose
-from icefusion.sql.statements import Fragment, Identifier, Insert, InsertRow, KeepRow, Merge, MergeClause, OnConflict, SetRow
+from icefusion.sql.statements import (
+    Fragment,
+    Identifier,
+    Insert,
+    InsertRow,
+    KeepRow,
+    Merge,
+    MergeClause,
+    OnConflict,
+    SetRow,
+)
 
 __all__ = ["as_merge", "repeated_rows"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +20,6 @@ from icefusion.changes.insert import InsertAlignment, insert_columns
 from icefusion.changes.overwrite import Overwriter, partition_constants
 from icefusion.changes.rows import ChangeContext, Changed, RowChanger
 from icefusion.changes.spool import Spool
-from icefusion.changes.staging import RowChange
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.idempotency import Landed
 from icefusion.config import RowLevelProperties, WriteMode
@@ -30,11 +29,22 @@ from icefusion.query.engine import Engine
 from icefusion.query.parameters import Parameters, bind_values
 from icefusion.query.planner import bind_query
 from icefusion.query.sources import Source
-from icefusion.reports import Reporter, RowCounts, StatementReport, tell
+from icefusion.reports import Report, Reporter, StatementReport, tell
 from icefusion.result import Result
 from icefusion.sql.compose import compose, table_piece, unqualified
-from icefusion.sql.statements import Change, Delete, Explain, Fragment, Insert, Merge, Truncate, Update
-from icefusion.transaction import PinnedTable, TransactionState
+from icefusion.sql.statements import (
+    Change,
+    Delete,
+    Explain,
+    Fragment,
+    Insert,
+    Merge,
+    Truncate,
+    Update,
+    fragments_of,
+    parameters_of,
+)
+from icefusion.transaction import TransactionState
 
 __all__ = ["ChangeExecutor", "Given", "Progress", "landed_result", "require_writable", "table_names"]
 
@@ -109,11 +119,13 @@ class ChangeExecutor:
             rewritten_bytes=changed.rewritten_bytes,
             phases=tuple(changed.phases.items()),
         )
-        for event in (report, *report.scans, *report.writes):
+        events: tuple[Report, ...] = (report, *report.scans, *report.writes)
+        for event in events:
             tell(self._reporter, event)
         result = Result.of_change(report)
-        if changed.shown is not None and change.returning is not None:
-            return self._returning(change, change.returning, changed.shown, context, result)
+        returning = _returning(change)
+        if changed.shown is not None and returning is not None:
+            return self._shown(change, returning, changed.shown, context, result)
         return result
 
     def explain(self, statement: Explain, given: Given, state: TransactionState) -> Result:
@@ -127,7 +139,7 @@ class ChangeExecutor:
         return Result(table.schema, lambda: iter(table.to_batches()), report=report)
 
     def _context(self, change: Change, given: Given, state: TransactionState) -> ChangeContext:
-        fragments = change.fragments
+        fragments = fragments_of(change)
         state.pin_together((change.table, *table_names(fragments)))
         pinned = state.pin(change.table)
         metadata = pinned.handle.metadata
@@ -140,7 +152,7 @@ class ChangeExecutor:
             state=state,
             pinned=pinned,
             sources=given.sources,
-            parameters=bind_values(change.parameters, given.parameters),
+            parameters=bind_values(parameters_of(change), given.parameters),
             mode=mode,
             isolation="snapshot" if isinstance(change, Insert) and _only_adds(change) else properties.isolation,
             threads=self._threads,
@@ -154,7 +166,7 @@ class ChangeExecutor:
 
     def _carry_out(self, change: Change, context: ChangeContext) -> Changed:
         queries = self._queries(change, context)
-        changer = RowChanger(context, queries, show=not isinstance(change, Truncate) and change.returning is not None)
+        changer = RowChanger(context, queries, show=_returning(change) is not None)
         match change:
             case Delete():
                 return changer.delete(change)
@@ -192,7 +204,7 @@ class ChangeExecutor:
             return changer.insert(change.query, alignment)
         return Overwriter(context, changer).run(change, change.overwrite, alignment)
 
-    def _returning(
+    def _shown(
         self, change: Change, returning: Fragment, shown: Spool, context: ChangeContext, result: Result
     ) -> Result:
         """The result of a change as the rows that RETURNING asks for."""
@@ -208,9 +220,7 @@ class ChangeExecutor:
 
 def table_names(fragments: tuple[Fragment, ...]) -> list[Any]:
     """The names in some fragments that stand for Iceberg tables; those of one part stand for objects passed by name."""
-    return [
-        reference.name for fragment in fragments for reference in fragment.tables if len(reference.name.parts) > 1
-    ]
+    return [reference.name for fragment in fragments for reference in fragment.tables if len(reference.name.parts) > 1]
 
 
 def kind_of(change: Change) -> str:
@@ -235,7 +245,7 @@ def require_writable(format_version: int, name: str, change: Change | None = Non
         UnsupportedStatementError: The table is of format version 3 or later.
     """
     if format_version > 2:
-        sql = next((fragment.sql for fragment in change.fragments if fragment.sql), None) if change else None
+        sql = next((fragment.sql for fragment in fragments_of(change) if fragment.sql), None) if change else None
         raise UnsupportedStatementError(
             f"table {name} has format version {format_version}, which can be read but not written yet",
             sql=sql,
@@ -255,18 +265,18 @@ def _property_kind(change: Change) -> Any:
     return "delete"
 
 
+def _returning(change: Change) -> Fragment | None:
+    return None if isinstance(change, Truncate) else change.returning
+
+
 def _only_adds(change: Insert) -> bool:
     return change.overwrite is None and change.conflict is None
 
 
-def _keeping(stream: Callable[[], Iterator[pa.RecordBatch]], kept: object) -> Callable[[], Iterator[pa.RecordBatch]]:
-    """The stream, with what it reads from kept alive."""
+def _keeping(stream: Callable[[], Iterator[pa.RecordBatch]], kept: Spool) -> Callable[[], Iterator[pa.RecordBatch]]:
+    """The stream; what it reads from is kept as long as somebody may ask for it again."""
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        yield from stream()
-        del held
+    def batches(_kept: Spool = kept) -> Iterator[pa.RecordBatch]:
+        return stream()
 
-    held = kept
     return batches
-
-

@@ -50,5 +50,3 @@ def _files(planned: PlannedQuery, name: str) -> list[Row]:
 def _listed(what: str, paths: Sequence[str], limit: int = 20) -> list[Row]:
     listed = [("file", f"{path} {what}") for path in sorted(paths)[:limit]]
     return listed if len(paths) <= limit else [*listed, ("file", f"and {len(paths) - limit} more")]
-
-

@@ -92,7 +92,7 @@ class Overwriter:
                     raise SchemaError(
                         f"a new row falls in partition {_told(fields, key)}, and only "
                         f"{_told(fields, next(iter(wanted)))} is replaced",
-                        hint="filter the rows of the query, or leave the value out to replace the partitions they are in",
+                        hint="filter the rows of the query, or leave the value out to replace all their partitions",
                     )
                 keys = wanted
             self._depend_on(self._filter(fields, keys))
@@ -140,8 +140,8 @@ class Overwriter:
                 name = self._schema.find_column_name(field.source_id)
                 if not isinstance(field.transform, IdentityTransform) or name is None or value == _NAN:
                     continue
-                test: Any = IsNull(name) if value is None else EqualTo(name, value)  # type: ignore[call-arg, arg-type]
-                part = And(part, test)
+                predicate: Any = IsNull if value is None else EqualTo  # of which the types tell no positions
+                part = And(part, predicate(name) if value is None else predicate(name, value))
             result = Or(result, part)
         return result
 
@@ -234,5 +234,3 @@ def _has_fields(spec: PartitionSpec, fields: Sequence[PartitionField]) -> bool:
 
 def _told(fields: Sequence[PartitionField], key: Key) -> str:
     return ", ".join(f"{field.name} = {value!r}" for field, value in zip(fields, key, strict=True))
-
-

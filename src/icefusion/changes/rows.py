@@ -229,9 +229,7 @@ class RowChanger:
         with self.changed.phase("source"):
             planned = self._plan(query, {})
             self._note(planned)
-            spool = Spool(
-                planned.schema, memory_limit_bytes=self._spool_bytes, number_column=SOURCE_ROW_COLUMN
-            )
+            spool = Spool(planned.schema, memory_limit_bytes=self._spool_bytes, number_column=SOURCE_ROW_COLUMN)
             try:
                 for batch in planned.stream():
                     spool.add(batch)
@@ -289,9 +287,7 @@ class RowChanger:
                 )
         yield self._ask(self._queries.rows(where), whole_files=True)
 
-    def rows_of_files(
-        self, paths: frozenset[str], keep: Callable[[pa.RecordBatch], pa.RecordBatch]
-    ) -> Wave:
+    def rows_of_files(self, paths: frozenset[str], keep: Callable[[pa.RecordBatch], pa.RecordBatch]) -> Wave:
         """The rows of some files that a function keeps of the batches with all columns."""
         question = self._queries.delete(Delete(self._queries.table), all_columns=True)
         return replace(self._ask(question, only=paths, show=False), keep=keep)

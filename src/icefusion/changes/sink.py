@@ -216,9 +216,7 @@ class _BranchRows:
         ]
         self._source, self._round = round_floats(source, targets)
         self._plain = source
-        self._alignment = Alignment.plan(
-            self._source, schema, columns=branch.columns, by="position", table=table
-        )
+        self._alignment = Alignment.plan(self._source, schema, columns=branch.columns, by="position", table=table)
 
     def new_rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         columns = [batch.column(place) for place in self.branch.values]

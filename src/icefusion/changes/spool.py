@@ -119,4 +119,3 @@ class Spool:
     def close(self) -> None:
         """Remove the temporary files; rows that are in use stay readable."""
         self._folder.close()
-

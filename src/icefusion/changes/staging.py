@@ -79,7 +79,7 @@ class Staging:
             added=added | {file.file_path: file for file in change.added},
             removed={**self.removed, **{path: live for path, live in gone.items() if path not in self.added}},
             touched={path: file for path, file in touched.items() if path not in gone},
-            deleted=self.deleted.union(change.deleted).without(gone),
+            deleted=self.deleted.union(change.deleted).without(frozenset(gone)),
             dropped=(*self.dropped, *waited),
             rows=self.rows + change.rows,
         )

@@ -16,7 +16,6 @@ What only adds files, and read nothing, depends on the first question alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue

@@ -6,7 +6,7 @@ manifest list (spec, "Sequence Number Inheritance"). So these manifests stay val
 again: an attempt costs one manifest list, and a merged manifest only when the small ones it replaces have changed.
 
 Files that a commit removes stand in manifests of earlier commits. Those are written anew, the removed files marked as
-deleted in them and the others carried over with their sequence numbers; the rewritten ones are kept through all attempts
+deleted in them and the others carried over with their sequence numbers. Rewritten ones are kept through all attempts
 too, as long as the manifests that they replace are still in the newest list. A manifest in which nothing is left goes
 with the commit after.
 

@@ -326,8 +326,8 @@ class RowQueries:
                 values.append(_Value(field.name, self._kept_sql(field.name)))
             elif any(len(part.path) > 1 for part in parts):
                 base = f"{quote_identifier(self.alias)}.{quote_identifier(field.name)}"
-                sql = self._struct(field, base, [(part.path[1:], part) for part in parts], merge)
-                values.append(_Value(field.name, sql))
+                inner = [(part.path[1:], part) for part in parts]
+                values.append(_Value(field.name, self._struct(field, base, inner, merge)))
             elif parts[0].value is not None:
                 values.append(self._value(field.name, self._expression(merge, parts[0].value)))
         return values
@@ -549,5 +549,3 @@ def _resolve(path: Sequence[Identifier], alias: str, columns: Sequence[str], *, 
 
 def _string(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-

@@ -29,18 +29,19 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 
 from icefusion.bridge.manifests import ManifestReader
+from icefusion.bridge.pruning import FileTests
 from icefusion.config import default_threads
 from icefusion.errors import BindError, ExecutionError, StorageError
 from icefusion.naming import normalize, quote_identifier
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
-from icefusion.query.files import plan_files
+from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
 from icefusion.query.presence import check_present
 from icefusion.query.scan import FileScan, TableView, scan_files, view_schema
 from icefusion.query.sources import Source
 from icefusion.query.survivors import SURVIVOR_BATCH_ROWS
 from icefusion.query.translate import is_engine_error, translate
-from icefusion.query.wanted import Wanted, find_wanted
+from icefusion.query.wanted import Wanted, find_complement, find_wanted
 from icefusion.reports import ScanReport
 from icefusion.sql.lexer import Kind, read_identifier, tokenize
 from icefusion.sql.statements import Query, TableReference
@@ -64,6 +65,8 @@ _SETTINGS = {
 _COLLECT_STATISTICS = "datafusion.execution.collect_statistics"
 _PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _BATCH_ROWS = "datafusion.execution.batch_size"
+_PARTITIONS = "datafusion.execution.target_partitions"
+_HASH_JOINS = "datafusion.optimizer.prefer_hash_join"
 
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
@@ -96,7 +99,12 @@ class Engine:
             runtime = runtime.with_fair_spill_pool(memory_limit_bytes)
         self._context = SessionContext(config, runtime)
         self._batch_rows = batch_rows
-        self._usual: dict[str, object] = {_COLLECT_STATISTICS: True, _BATCH_ROWS: batch_rows}
+        self._usual: dict[str, object] = {
+            _COLLECT_STATISTICS: True,
+            _BATCH_ROWS: batch_rows,
+            _PARTITIONS: self._threads,
+            _HASH_JOINS: True,
+        }
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
         self._footers = FooterReader()
@@ -109,6 +117,9 @@ class Engine:
         parameters: Mapping[str, pa.Scalar] | None = None,
         *,
         batch_rows: int | None = None,
+        threads: int | None = None,
+        hash_joins: bool = True,
+        whole_files: bool = False,
     ) -> PlannedQuery:
         """Plan a query.
 
@@ -117,6 +128,11 @@ class Engine:
             bindings: What each of `query.tables` stands for, in order. References to one name stand for one thing.
             parameters: Values by parameter name, as `bind_parameters` gives them.
             batch_rows: How many rows a batch of the result has at most; None for what the engine was made with.
+            threads: How many threads the query runs on; with one, rows of a scan come in the order of its files. None
+                for what the engine was made with.
+            hash_joins: Whether joins may keep one side in memory; otherwise they sort, and spill.
+            whole_files: Leave out files of which every row is in the answer; they are in `PlannedQuery.whole_files`.
+                For a query of one view with identity columns, that asks for nothing else.
 
         Raises:
             ParseError: The text is not SQL.
@@ -133,7 +149,8 @@ class Engine:
         usual_rows = self._batch_rows
         scans: list[ScanReport] = []
         files: list[tuple[TableView, tuple[DataFile, ...]]] = []
-        by_name: dict[str, DataFile] = {}
+        by_name: dict[str, LiveFile] = {}
+        whole: tuple[LiveFile, ...] = ()
         if views:
             with self._lock:
                 empty = {
@@ -144,7 +161,9 @@ class Engine:
                 draft = self._draft(query, {**empty, **frames}, values)
                 wanted = find_wanted(draft, {key: view.schema for key, view in views.items()})
             for key, view in views.items():
-                scan, report, found = self._scan(view, wanted[key])
+                rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
+                scan, report, found, all_rows = self._scan(view, wanted[key], rest)
+                whole += all_rows
                 frames[key] = scan.frame
                 collect_statistics = collect_statistics and not scan.may_hold_nan
                 if scan.filters_positions and batch_rows is None:
@@ -153,13 +172,19 @@ class Engine:
                 scans.append(report)
                 files.append((view, found))
         with _translated(query, planning=True):
-            settings = {_COLLECT_STATISTICS: collect_statistics, _BATCH_ROWS: batch_rows or usual_rows}
+            settings = {
+                _COLLECT_STATISTICS: collect_statistics,
+                _BATCH_ROWS: batch_rows or usual_rows,
+                _PARTITIONS: threads or self._threads,
+                _HASH_JOINS: hash_joins,
+            }
             frame = self._draft(query, frames, values, settings)
             frame = _without_views(frame)
             schema = self._final_schema(frame)
         sources = [binding for binding in tables.values() if isinstance(binding, Source)]
         planned = PlannedQuery(query, frame, schema, tuple(scans), sources, files, self)
         planned.files_by_name = by_name
+        planned.whole_files = whole
         planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
         return planned
 
@@ -168,32 +193,58 @@ class Engine:
         optimized = self._context.create_dataframe_from_logical_plan(frame.optimized_logical_plan())
         return _without_view_types(optimized.schema().remove_metadata())
 
-    def _scan(self, view: TableView, wanted: Wanted) -> tuple[FileScan, ScanReport, tuple[DataFile, ...]]:
-        began = time.perf_counter()
-        plan = plan_files(
+    def files(self, view: TableView) -> tuple[LiveFile, ...]:
+        """The data files of a view, each with the delete files that apply to it.
+
+        Raises:
+            StorageError: A manifest is missing or broken.
+        """
+        return self._plan_files(view, None).files
+
+    def _plan_files(self, view: TableView, row_filter: BooleanExpression | None) -> FilePlan:
+        return plan_files(
             view.name,
             view.metadata,
             view.snapshot_id,
             view.schema,
             view.io,
-            row_filter=wanted.row_filter,
+            row_filter=row_filter,
             staged=view.staged,
             removed=view.removed,
             only=view.only,
             reader=self._manifests,
         )
-        scan = scan_files(view, plan.files, self._scanner, self._footers, used=wanted.field_ids)
+
+    def _scan(
+        self, view: TableView, wanted: Wanted, rest: BooleanExpression | None
+    ) -> tuple[FileScan, ScanReport, tuple[DataFile, ...], tuple[LiveFile, ...]]:
+        """The scan of a view, and the files that need none as all their rows are wanted.
+
+        Args:
+            view: The table.
+            wanted: What is wanted of it.
+            rest: True for every row that is not in the answer, where such files are to be left out.
+        """
+        began = time.perf_counter()
+        plan = self._plan_files(view, wanted.row_filter)
+        whole: tuple[LiveFile, ...] = ()
+        if rest is not None:
+            tests = FileTests(view.metadata, view.schema, rest)
+            whole = tuple(live for live in plan.files if not tests.file_may_match(live.file))
+        read = tuple(live for live in plan.files if live not in whole) if whole else plan.files
+        data_files = tuple(live.file for live in read)
+        scan = scan_files(view, read, self._scanner, self._footers, used=wanted.field_ids)
         report = ScanReport(
             table=view.name,
             snapshot_id=view.snapshot_id,
             manifests_total=plan.manifests_total,
             manifests_read=plan.manifests_read,
             files_total=plan.files_total,
-            files_read=len(plan.files),
-            bytes_read=sum(file.file_size_in_bytes for file in plan.data_files),
+            files_read=len(read),
+            bytes_read=sum(file.file_size_in_bytes for file in data_files),
             planning_s=time.perf_counter() - began,
         )
-        return scan, report, plan.data_files
+        return scan, report, data_files, whole
 
     def _source_frame(self, source: Source) -> DataFrame:
         return source.to_frame(self._context, self._threads, self._lock)
@@ -253,10 +304,13 @@ class PlannedQuery:
         scans: Which files of which table it reads.
         reads: The tables it reads, and for each what is true of every row that matters to it.
         files_by_name: For tables with identity columns, the data file behind each value of `FILE_COLUMN`.
+        whole_files: Files that were left out because all of their rows are in the answer.
+        text: The query as it was planned.
     """
 
     reads: tuple[tuple[TableView, BooleanExpression], ...] = ()
-    files_by_name: Mapping[str, DataFile] = {}
+    files_by_name: Mapping[str, LiveFile] = {}
+    whole_files: tuple[LiveFile, ...] = ()
 
     def __init__(
         self,
@@ -269,6 +323,7 @@ class PlannedQuery:
         engine: Engine,
     ) -> None:
         self._query = query
+        self.text = query.text
         self._frame = frame
         self._sources = sources
         self._files = files

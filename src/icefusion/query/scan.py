@@ -99,7 +99,7 @@ class FileScan:
     frame: DataFrame
     may_hold_nan: bool = False
     filters_positions: bool = False
-    files_by_name: Mapping[str, DataFile] = field(default_factory=dict)
+    files_by_name: Mapping[str, LiveFile] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -181,7 +181,7 @@ def scan_files(
         reduce(DataFrame.union, frames),
         any(group.guarded for group, _ in groups),
         any(len(member.deleted) for member in members),
-        _by_name(members) if view.with_identity else {},
+        _by_name(files, members) if view.with_identity else {},
     )
 
 
@@ -213,10 +213,10 @@ def _parts(members: list[_Member], one_by_one: bool, all_alone: bool) -> Iterato
         yield holed
 
 
-def _by_name(members: Sequence[_Member]) -> dict[str, DataFile]:
-    by_name: dict[str, DataFile] = {}
-    for member in members:
-        other = by_name.setdefault(member.name, member.file)
+def _by_name(files: Sequence[LiveFile], members: Sequence[_Member]) -> dict[str, LiveFile]:
+    by_name: dict[str, LiveFile] = {}
+    for live, member in zip(files, members, strict=True):
+        other = by_name.setdefault(member.name, live).file
         if other.file_path != member.file.file_path:
             raise StorageError(
                 f"data files {other.file_path} and {member.file.file_path} cannot be told apart",

@@ -18,10 +18,10 @@ from datafusion.plan import LogicalPlan
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, Or
 from pyiceberg.schema import Schema
 
-from icefusion.bridge.expression import conjunction
+from icefusion.bridge.expression import complement, conjunction
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA
 
-__all__ = ["Wanted", "find_wanted"]
+__all__ = ["Wanted", "find_complement", "find_wanted"]
 
 TableKey = tuple[str, str, str]
 
@@ -63,6 +63,31 @@ def find_wanted(draft: DataFrame, schemas: Mapping[TableKey, Schema]) -> dict[Ta
         if hidden is None or _display_name(scan) in hidden:
             wanted[key] = EVERYTHING
     return {key: wanted.get(key, EVERYTHING) for key in schemas}
+
+
+def find_complement(draft: DataFrame, schema: Schema) -> BooleanExpression | None:
+    """What is true of each row that is not in the answer; None where the query is more than one scan and its filters.
+
+    Args:
+        draft: The query over an empty table that takes filters.
+        schema: The table.
+    """
+    filters: list[Any] = []
+    plan = draft.optimized_logical_plan()
+    if _hidden_scans(plan, list(_scans(plan))) != set():
+        return None
+    while True:
+        node = plan.to_variant()
+        kind = type(node).__name__
+        if kind == "EmptyRelation":
+            return None
+        if kind == "TableScan":
+            return complement([*filters, *node.filters()], schema) if node.fetch() is None else None
+        if kind == "Filter":
+            filters.append(node.predicate())
+        elif kind not in ("Projection", "SubqueryAlias"):
+            return None
+        (plan,) = plan.inputs()
 
 
 def _hidden_scans(plan: LogicalPlan, scans: list[Any]) -> set[str] | None:

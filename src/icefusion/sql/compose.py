@@ -1,8 +1,8 @@
 """Queries put together from pieces of a statement.
 
 A change of rows is carried out by SELECTs that nobody wrote: ``DELETE FROM t WHERE p`` needs to know *which* rows, and
-so asks ``SELECT <identity> FROM t WHERE p``. The expressions in them are the user's own, slice by slice, with the tables
-and parameters that stand in them; all around them is ours. Errors still point to where the user wrote it.
+so asks ``SELECT <identity> FROM t WHERE p``. The expressions in them are the user's own, slice by slice, with the
+tables and parameters that stand in them; all around them is ours. Errors still point to where the user wrote it.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def table_piece(name: str, alias: str | None = None, columns: Sequence[str] = ()
 
 
 def unqualified(fragment: Fragment, table: Name, alias: str) -> Fragment:
-    """The fragment with ``ns.t.column`` written as ``alias.column``, since the table goes by an alias in our queries."""
+    """The fragment with ``ns.t.column`` written as ``alias.column``: in our queries the table goes by an alias."""
     if len(table.parts) < 2:
         return fragment
     tokens = tokenize(fragment.text)

@@ -34,9 +34,7 @@ ROW_GROUP_ROWS = 1_048_576
 
 _SCHEMA = pa.schema(
     [
-        pa.field(
-            "file_path", pa.dictionary(pa.int32(), pa.string()), False, {"PARQUET:field_id": str(FILE_PATH_ID)}
-        ),
+        pa.field("file_path", pa.dictionary(pa.int32(), pa.string()), False, {"PARQUET:field_id": str(FILE_PATH_ID)}),
         pa.field("pos", pa.int64(), False, {"PARQUET:field_id": str(POSITION_ID)}),
     ]
 )
@@ -165,4 +163,3 @@ def _column_sizes(footer: pq.FileMetaData) -> list[int]:
 def _offset(footer: pq.FileMetaData, index: int) -> int:
     column = footer.row_group(index).column(0)
     return int(column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset)
-
