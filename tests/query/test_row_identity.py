@@ -131,7 +131,7 @@ def test_identity_is_where_the_row_lies_in_its_file(case: tuple[Engine, Model]) 
             planned = plan(engine, f"SELECT {IDENTITY}, id FROM ns.t WHERE {condition}", {"ns.t": view})
             found = pa.Table.from_batches(planned.stream(), planned.schema)
             assert sorted(
-                (planned.files_by_name[name].file_path, place, i)
+                (planned.files_by_name[name].file.file_path, place, i)
                 for name, place, i in zip(*(column.to_pylist() for column in found.columns), strict=True)
             ) == sorted((path, place, row["id"]) for path, place, row in live if keeps(row))
 
@@ -140,7 +140,7 @@ def test_identity_can_be_grouped_filtered_and_joined(case: tuple[Engine, Model])
     engine, model = case
     view = as_view(model, with_identity=True)
     planned = plan(engine, f'SELECT "{FILE_COLUMN}", count(*) FROM ns.t GROUP BY 1', {"ns.t": view})
-    counts = {planned.files_by_name[row[0]].file_path: row[1] for row in _tuples(planned)}
+    counts = {planned.files_by_name[row[0]].file.file_path: row[1] for row in _tuples(planned)}
     assert counts == model.sizes
     third = [row["id"] for _, place, row in model.rows if place == 3]
     planned = plan(engine, f'SELECT id FROM ns.t WHERE "{POSITION_COLUMN}" = 3 ORDER BY id', {"ns.t": view})
@@ -149,7 +149,7 @@ def test_identity_can_be_grouped_filtered_and_joined(case: tuple[Engine, Model])
     text = f"SELECT {IDENTITY}, k FROM src JOIN ns.t ON k = id ORDER BY k"
     planned = plan(engine, text, {"ns.t": view, "src": source})
     expected = [(path, place, row["id"]) for path, place, row in model.rows if row["id"] in (1, 2, 3)]
-    assert [(planned.files_by_name[name].file_path, p, k) for name, p, k in _tuples(planned)] == expected
+    assert [(planned.files_by_name[name].file.file_path, p, k) for name, p, k in _tuples(planned)] == expected
 
 
 def test_views_leave_out_what_they_are_told(case: tuple[Engine, Model]) -> None:

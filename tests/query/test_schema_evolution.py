@@ -376,7 +376,7 @@ def test_row_identity_names_the_file_and_the_position(catalog: SqlCatalog, engin
     view = view_of(table)
     planned = plan(engine, SELECT_ALL, {"ns.t": replace(view, with_identity=True)})
     found = pa.Table.from_batches(planned.stream()).to_pylist()
-    assert {planned.files_by_name[row[FILE_COLUMN]].file_path for row in found} == {
+    assert {planned.files_by_name[row[FILE_COLUMN]].file.file_path for row in found} == {
         f"file://{p}" for p in live_paths(table)
     }
     assert all(row[POSITION_COLUMN] == (row["a"] if row["a"] < 100 else row["a"] - 100) for row in found)

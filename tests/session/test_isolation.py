@@ -149,10 +149,10 @@ def test_other_errors_are_not_tried_again(session, other, outside) -> None:
 
 def remake_on_first_commit(session: ice.Session, monkeypatch) -> None:
     """Another session drops the table and makes it anew while the first statement runs."""
-    real = session._executor.insert
+    real = session._changes.run
     ran: list[int] = []
 
-    def insert(*arguments):
+    def run(*arguments):
         result = real(*arguments)
         if not ran:
             session.catalog.drop_table("ns.u")
@@ -160,7 +160,7 @@ def remake_on_first_commit(session: ice.Session, monkeypatch) -> None:
         ran.append(1)
         return result
 
-    monkeypatch.setattr(session._executor, "insert", insert)
+    monkeypatch.setattr(session._changes, "run", run)
 
 
 @pytest.mark.parametrize(

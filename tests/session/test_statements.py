@@ -230,9 +230,6 @@ def test_values_survive_the_way_through_sql(session, outside) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "DELETE FROM ns.t",
-        "UPDATE ns.t SET id = 1",
-        "MERGE INTO ns.t USING ns.t AS s ON true WHEN MATCHED THEN DELETE",
         "ALTER TABLE ns.t ADD COLUMN x INT",
         "COPY ns.t TO '/tmp/x'",
         "SET datafusion.execution.batch_size = 1",
