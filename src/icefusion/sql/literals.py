@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
+from typing import TypeVar
 
 from icefusion.sql.lexer import Kind, tokenize
 from icefusion.sql.references import Edit, apply_edits
-from icefusion.sql.statements import Query
+from icefusion.sql.statements import Fragment
 
 __all__ = ["exact_numbers", "now_in_microseconds"]
+
+_F = TypeVar("_F", bound=Fragment)
 
 _LONG_NUMBER = re.compile(r"[0-9][0-9.]{15,}")
 _NOW = "arrow_cast(now(), 'Timestamp(Microsecond, Some(\"UTC\"))')"
 _MAX_UINT64 = 2**64 - 1
 
 
-def exact_numbers(query: Query) -> Query:
+def exact_numbers(query: _F) -> _F:
     """The query with the number literals that a double cannot hold written as decimals.
 
     DataFusion reads ``12345678901234567890.12`` and integers beyond 64 bits as doubles, and digits are gone before
@@ -35,7 +38,7 @@ def exact_numbers(query: Query) -> Query:
     )
 
 
-def now_in_microseconds(query: Query) -> Query:
+def now_in_microseconds(query: _F) -> _F:
     """The query with the current time in microseconds.
 
     DataFusion's clock gives nanoseconds, which no timestamp of format version 2 can take exactly; and ``now()`` is how

@@ -1,4 +1,4 @@
-"""Changes to the text of a query that keep its table references, and the way back to the user's text, right.
+"""Changes to the text of a query or a piece that keep its tables, and the way back to the user's text, right.
 
 A query is never printed anew from a tree. It stays the text that the user wrote, and single spots of it are replaced.
 """
@@ -8,12 +8,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from icefusion.naming import fold_case, normalize, quote_identifier
 from icefusion.sql.lexer import Kind, Token, keywords, tokenize
-from icefusion.sql.statements import Query, TableReference
+from icefusion.sql.statements import Fragment, TableReference
 
 __all__ = ["Edit", "apply_edits", "render_position", "replace_tables", "rewrite_identifiers"]
+
+_F = TypeVar("_F", bound=Fragment)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Edit:
     text: str
 
 
-def replace_tables(query: Query, replacements: Sequence[str | None]) -> Query:
+def replace_tables(query: _F, replacements: Sequence[str | None]) -> _F:
     """The query with other text in the place of its table references.
 
     Args:
@@ -39,7 +42,7 @@ def replace_tables(query: Query, replacements: Sequence[str | None]) -> Query:
     return apply_edits(query, [Edit(table.start, table.end, text) for table, text in pairs if text is not None])
 
 
-def rewrite_identifiers(query: Query, names: Mapping[str, str]) -> Query:
+def rewrite_identifiers(query: _F, names: Mapping[str, str]) -> _F:
     """The query with its unquoted identifiers replaced by the quoted names that they stand for.
 
     DataFusion reads unquoted names in lower case, and so never finds a column called ``Id``. This makes ``"Id"`` of
@@ -75,7 +78,7 @@ def rewrite_identifiers(query: Query, names: Mapping[str, str]) -> Query:
     return apply_edits(query, edits)
 
 
-def render_position(query: Query, position: int) -> int:
+def render_position(query: Fragment, position: int) -> int:
     """Where in ``query.sql`` the character at ``position`` of ``query.text`` came from."""
     shifts = query.shifts or ((0, query.offset),)
     index = max(bisect_right(shifts, (position, len(query.sql))) - 1, 0)
@@ -84,7 +87,7 @@ def render_position(query: Query, position: int) -> int:
     return min(sql_position + max(position - text_position, 0), max(limit, sql_position))
 
 
-def apply_edits(query: Query, edits: Iterable[Edit]) -> Query:
+def apply_edits(query: _F, edits: Iterable[Edit]) -> _F:
     """The query with the edits made, which must not overlap; its table references and shifts moved along."""
     ordered = sorted(edits, key=lambda edit: (edit.start, edit.end))
     if not ordered:

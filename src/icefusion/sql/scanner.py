@@ -1,4 +1,6 @@
-"""A query's tokens to a `Query`: its tables, its parameters, and what DataFusion cannot read cut out.
+"""The tokens of a query to a `Query`: its tables, its parameters, and what DataFusion cannot read cut out.
+
+Pieces of a statement become a `Fragment` in the same way: expressions, and what stands behind a FROM.
 
 Theory of operation
 -------------------
@@ -7,7 +9,7 @@ is open there and waits for a table. That is a state, and each parenthesis has o
 
 =========== ==================================================================================================
 START       a query may begin here: at the front, behind ``(``, behind UNION and its kin
-EXPRESSION  inside a parenthesis that holds no query, e.g. a function's arguments; FROM has no meaning here
+EXPRESSION  where no query is: in a function's arguments, in a piece that is an expression; FROM has no meaning here
 CLAUSE      in a query, outside of its FROM clause
 TABLE       in a FROM clause where a table must come: behind FROM, JOIN and commas
 JOINED      in a FROM clause behind a table: alias, ON, USING
@@ -22,42 +24,103 @@ at once. What is wrong in a query beyond that is DataFusion's to say, which pars
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import TypeVar
 
 from icefusion.naming import normalize
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.lexer import Kind, Token, keywords, read_identifier
 from icefusion.sql.parameters import ParameterList
 from icefusion.sql.references import Edit, apply_edits
-from icefusion.sql.statements import Identifier, Name, Query, TableReference
+from icefusion.sql.statements import Fragment, Identifier, Name, Query, TableReference
 from icefusion.sql.travel import misplaced_version, read_version
 
-__all__ = ["scan_query"]
+__all__ = ["NO_ALIAS", "scan_alternatives", "scan_fragment", "scan_query"]
+
+Span = tuple[int, int]
 
 
-def scan_query(sql: str, tokens: list[Token], first: int = 0, start: int | None = None) -> Query:
-    """The query that the tokens from index ``first`` to the END spell.
+def scan_query(
+    sql: str,
+    tokens: list[Token],
+    first: int = 0,
+    start: int | None = None,
+    last: int | None = None,
+    parameters: ParameterList | None = None,
+) -> Query:
+    """The query that the tokens from index ``first`` up to ``last`` spell.
 
     Args:
         sql: The whole text, which the offsets of the tokens refer to.
         tokens: Tokens, the last one of kind END.
         first: Where the query begins in them.
         start: Where the text of the result begins in ``sql``, if that is before the query (the EXPLAIN).
+        last: The index behind its last token; None for the END.
+        parameters: Those of the statement so far, if the query is a part of one.
 
     Raises:
         ParseError: parentheses do not match, a table name is missing, or parameters of two styles are mixed.
         UnsupportedStatementError: a time travel clause of another form than ``FOR VERSION AS OF``, or another
             construct that would do something else than reading.
     """
-    scanner = _Scanner(sql, tokens, first)
+    last = len(tokens) - 1 if last is None else last
+    scanner = _Scanner(sql, tokens, first, last, _State.START, parameters)
     scanner.run()
     offset = tokens[first].start if start is None else start
-    end = tokens[-2].end
-    edits = [Edit(e.start - offset, e.end - offset, e.text) for e in (*scanner.edits, *scanner.parameters.edits)]
-    tables = tuple(replace(table, start=table.start - offset, end=table.end - offset) for table in scanner.tables)
-    plain = Query(sql[offset:end], tables, scanner.parameters.names(), sql, offset)
-    return apply_edits(plain, edits)
+    return scanner.result(Query(sql[offset : tokens[last - 1].end], sql=sql, offset=offset))
+
+
+def scan_fragment(
+    sql: str,
+    tokens: list[Token],
+    first: int,
+    last: int,
+    parameters: ParameterList,
+    *,
+    begins_in_from: bool = False,
+) -> Fragment:
+    """The piece that the tokens from index ``first`` up to ``last`` spell: an expression, or several parted by commas.
+
+    Args:
+        sql: The whole text, which the offsets of the tokens refer to.
+        tokens: Tokens, the last one of kind END.
+        first: Where the piece begins in them.
+        last: The index behind its last token. There must be one.
+        parameters: Those of the statement so far; ``?`` are counted across all of its pieces.
+        begins_in_from: Whether the piece is what stands behind a FROM instead.
+
+    Raises:
+        ParseError: as for `scan_query`.
+        UnsupportedStatementError: as for `scan_query`.
+    """
+    return scan_alternatives(sql, tokens, first, last, parameters, [()], begins_in_from=begins_in_from)[0]
+
+
+def scan_alternatives(
+    sql: str,
+    tokens: list[Token],
+    first: int,
+    last: int,
+    parameters: ParameterList,
+    alternatives: Sequence[Sequence[Span]],
+    *,
+    begins_in_from: bool = False,
+) -> tuple[Fragment, ...]:
+    """`scan_fragment` for a piece that several are made of, each by leaving something else out.
+
+    A ``?`` that they share has the same number in all of them.
+
+    Args:
+        alternatives: For each of the results, the spans of ``sql`` that it leaves out.
+    """
+    state = _State.TABLE if begins_in_from else _State.EXPRESSION
+    scanner = _Scanner(sql, tokens, first, last, state, parameters)
+    scanner.run()
+    offset = tokens[first].start
+    plain = Fragment(sql[offset : tokens[last - 1].end], sql=sql, offset=offset)
+    return tuple(scanner.result(plain, cuts) for cuts in alternatives)
 
 
 class _State(Enum):
@@ -101,7 +164,7 @@ _GOES_ON_BEHIND_TABLE = keywords(
     ASOF MATCH_CONDITION OUTER SET END PARTITION MATCH_RECOGNIZE SAMPLE TABLESAMPLE FROM OPEN"""
 )
 # What cannot be the alias of a table, as DataFusion reads it. All other words can.
-_NO_ALIAS = _ENDS_FROM | _SET_OPERATORS | _GOES_ON_BEHIND_TABLE
+NO_ALIAS = _ENDS_FROM | _SET_OPERATORS | _GOES_ON_BEHIND_TABLE
 # What stands where a table must come only if the table is missing.
 _NO_TABLE = _SET_OPERATORS | keywords(
     "SELECT WITH WHERE GROUP HAVING ORDER LIMIT ON JOIN INNER CROSS FULL LEFT RIGHT NATURAL USING AS AND OR FROM END"
@@ -109,25 +172,37 @@ _NO_TABLE = _SET_OPERATORS | keywords(
 # What goes on after a column called "table".
 _AFTER_COLUMN = keywords("AS IS IN NOT BETWEEN LIKE ILIKE SIMILAR AND OR FROM ORDER ASC DESC COLLATE AT")
 _MODIFYING = ("INSERT", "UPDATE", "DELETE", "MERGE")
+_WITH_HINTS = {
+    "INSERT": "put the WITH behind the head: INSERT INTO t WITH x AS (...) SELECT ...",
+    "UPDATE": "put the WITH into the subquery: UPDATE t SET ... FROM (WITH x AS (...) SELECT ...) AS s WHERE ...",
+    "DELETE": "put the WITH into the subquery: DELETE FROM t WHERE id IN (WITH x AS (...) SELECT ...)",
+    "MERGE": "put the WITH into the source: MERGE INTO t USING (WITH x AS (...) SELECT ...) AS s ON ...",
+}
+
+_F = TypeVar("_F", bound=Fragment)
 
 
 class _Scanner(Cursor):
-    """Steps through the tokens of a query, each with a handler of its kind."""
+    """Steps through the tokens of a query or of a piece, each with a handler of its kind."""
 
-    def __init__(self, sql: str, tokens: list[Token], first: int) -> None:
+    def __init__(
+        self, sql: str, tokens: list[Token], first: int, last: int, state: _State, parameters: ParameterList | None
+    ) -> None:
         super().__init__(sql, tokens)
         self.index = first
         self.first = first
-        self.frames = [_Frame(None, _State.START, is_query=True)]
+        self.last = last
+        self.frames = [_Frame(None, state, is_query=state is _State.START)]
         self.visible: Counter[str] = Counter()
         self.tables: list[TableReference] = []
         self.edits: list[Edit] = []
-        self.parameters = ParameterList()
+        self.parameters = parameters or ParameterList()
+        self.used: list[tuple[int, str]] = []  # where each parameter stands, and its name
 
     def run(self) -> None:
         """Look at each token once."""
-        while (token := self.tokens[self.index]).kind is not Kind.END:
-            index = self.index
+        while self.index < self.last:
+            token, index = self.tokens[self.index], self.index
             if token.kind is Kind.OPERATOR:
                 self._operator(token)
             elif token.kind is Kind.WORD and self._is_keyword():
@@ -142,6 +217,26 @@ class _Scanner(Cursor):
             raise self.error(f"this {opening.text} is never closed", token=opening)
         if self.frames[-1].state is _State.TABLE:
             raise self.unexpected("a table")
+
+    def result(self, plain: _F, cuts: Sequence[Span] = ()) -> _F:
+        """``plain``, which is the text alone, with all that was found in it outside of the cuts, and without these."""
+
+        def is_kept(place: int) -> bool:
+            return not any(start <= place < end for start, end in cuts)
+
+        offset = plain.offset
+        edits = [Edit(e.start - offset, e.end - offset, e.text) for e in self.edits if is_kept(e.start)]
+        tables = tuple(
+            replace(table, start=table.start - offset, end=table.end - offset)
+            for table in self.tables
+            if is_kept(table.start)
+        )
+        names = tuple(dict.fromkeys(name for place, name in self.used if is_kept(place)))
+        for start, end in cuts:
+            # A blank keeps what was on both sides of it apart: of `SELECT'a',b` no `SELECTb` may become.
+            glue = "" if self.sql[start - 1 : start].isspace() or self.sql[end : end + 1].isspace() else " "
+            edits.append(Edit(start - offset, end - offset, glue))
+        return apply_edits(replace(plain, tables=tables, parameters=names), edits)
 
     # -- what stands around the token
 
@@ -220,7 +315,10 @@ class _Scanner(Cursor):
     def _value(self, token: Token) -> None:
         frame = self.frames[-1]
         if token.kind is Kind.PARAMETER:
-            self.parameters.add(self, self.before)
+            name, edit = self.parameters.add(self, self.before)
+            self.used.append((token.start, name))
+            if edit is not None:
+                self.edits.append(edit)
         if frame.state is _State.TABLE:
             if token.kind is Kind.STRING:
                 hint = "pass the data under a name, e.g. session.sql('SELECT * FROM rows', rows=dataset)"
@@ -233,9 +331,9 @@ class _Scanner(Cursor):
     def _refuse_colon_parameter(self, frame: _Frame, token: Token) -> None:
         """Tell ``:name`` from the ``:`` of slices, of structs and of time zones."""
         before, after = self.before, self.ahead()
-        if before is None or after.kind is not Kind.WORD or after.start != token.end or frame.closing in ("]", "}"):
+        if after.kind is not Kind.WORD or after.start != token.end or frame.closing in ("]", "}"):
             return
-        if before.end < token.start or before.kind is Kind.OPERATOR:
+        if before is None or before.end < token.start or before.kind is Kind.OPERATOR:
             raise self.error(f":{after.text} is no parameter", hint=f"write ${after.text}")
 
     # -- words
@@ -354,10 +452,7 @@ class _Scanner(Cursor):
         if frame.opening is not None:
             hint = "run it as a statement of its own, before the query"
             raise self.unsupported(f"{token.key} inside of WITH is not supported", hint)
-        hint = "put the WITH behind the head: INSERT INTO t WITH x AS (...) SELECT ..."
-        if token.key != "INSERT":
-            hint = "row-level changes are not supported yet, with or without a WITH"
-        raise self.unsupported(f"WITH in front of {token.key} is not supported", hint)
+        raise self.unsupported(f"WITH in front of {token.key} is not supported", _WITH_HINTS[token.key])
 
     # -- tables
 
@@ -404,4 +499,4 @@ class _Scanner(Cursor):
         token = self.token
         if token.kind in (Kind.QUOTED, Kind.STRING):
             return True
-        return token.kind is Kind.WORD and token.key not in _NO_ALIAS
+        return token.kind is Kind.WORD and token.key not in NO_ALIAS

@@ -7,7 +7,7 @@ from icefusion.sql.cursor import Cursor
 from icefusion.sql.lexer import Kind, read_identifier, read_string
 from icefusion.sql.statements import Identifier, SortTerm, TransformTerm
 
-__all__ = ["parse_partitioning", "parse_properties", "parse_sort_order"]
+__all__ = ["parse_partitioning", "parse_properties", "parse_sort_order", "parse_transform"]
 
 # Iceberg's name of each transform (specification, "Partition Transforms") by the names that SQL dialects give it.
 _TRANSFORMS = {
@@ -84,26 +84,12 @@ def parse_properties(cursor: Cursor) -> tuple[tuple[str, str], ...]:
     return tuple(properties.items())
 
 
-def _parse_partition_term(cursor: Cursor) -> TransformTerm:
-    term = _parse_transform(cursor)
-    if cursor.token.kind is Kind.WORD and term.alias is None:
-        hint = "list the column with its type among the columns of the table, and only its name here"
-        raise cursor.unsupported("a partition column cannot be defined in PARTITIONED BY", hint)
-    return term
+def parse_transform(cursor: Cursor, *, named: bool = True) -> TransformTerm:
+    """The column or the transform of one that begins at the cursor, and its ``AS name`` if it may be ``named``.
 
-
-def _parse_sort_term(cursor: Cursor) -> SortTerm:
-    term = _parse_transform(cursor, named=False)
-    descending = not cursor.accept("ASC") and cursor.accept("DESC")
-    nulls_first = not descending
-    if cursor.accept("NULLS"):
-        if not cursor.at("FIRST", "LAST"):
-            raise cursor.unexpected("FIRST or LAST")
-        nulls_first = cursor.take().key == "FIRST"
-    return SortTerm(term, "desc" if descending else "asc", "first" if nulls_first else "last")
-
-
-def _parse_transform(cursor: Cursor, *, named: bool = True) -> TransformTerm:
+    Raises:
+        ParseError: it does not read as one, or there is no such transform.
+    """
     begin = cursor.token
     if begin.kind is Kind.WORD and cursor.ahead().key == "(":
         cursor.take()
@@ -119,6 +105,25 @@ def _parse_transform(cursor: Cursor, *, named: bool = True) -> TransformTerm:
         column = cursor.name("a column or a transform").parts
     alias = cursor.identifier("a name").text if named and cursor.accept("AS") else None
     return TransformTerm(transform, column, argument, alias, begin.start)
+
+
+def _parse_partition_term(cursor: Cursor) -> TransformTerm:
+    term = parse_transform(cursor)
+    if cursor.token.kind is Kind.WORD and term.alias is None:
+        hint = "list the column with its type among the columns of the table, and only its name here"
+        raise cursor.unsupported("a partition column cannot be defined in PARTITIONED BY", hint)
+    return term
+
+
+def _parse_sort_term(cursor: Cursor) -> SortTerm:
+    term = parse_transform(cursor, named=False)
+    descending = not cursor.accept("ASC") and cursor.accept("DESC")
+    nulls_first = not descending
+    if cursor.accept("NULLS"):
+        if not cursor.at("FIRST", "LAST"):
+            raise cursor.unexpected("FIRST or LAST")
+        nulls_first = cursor.take().key == "FIRST"
+    return SortTerm(term, "desc" if descending else "asc", "first" if nulls_first else "last")
 
 
 def _parse_transform_arguments(cursor: Cursor, transform: str) -> tuple[tuple[Identifier, ...], int | None]:
