@@ -1,25 +1,31 @@
 """Text to statements.
 
-Heads of statements are read word by word, by functions that each know one production. A query inside of a statement is
-not parsed but sliced out as it was written, see `icefusion.sql.scanner`; it is DataFusion that parses it, later.
+Heads of statements are read word by word, by functions that each know one production. Queries and expressions inside of
+a statement are not parsed but sliced out as they were written, see `icefusion.sql.extents` for where they end and
+`icefusion.sql.scanner` for what must be known about them; it is DataFusion that parses them, later.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 from icefusion.errors import ParseError
+from icefusion.sql.changes import parse_delete, parse_truncate, parse_update
 from icefusion.sql.cursor import Cursor
+from icefusion.sql.inserts import parse_insert
 from icefusion.sql.lexer import Kind, Token, tokenize
+from icefusion.sql.merges import parse_merge
+from icefusion.sql.pieces import PieceCursor
 from icefusion.sql.scanner import scan_query
 from icefusion.sql.statements import (
     Begin,
+    Change,
     Commit,
     CreateNamespace,
     DropNamespace,
     DropTable,
-    Identifier,
-    Insert,
+    Explain,
     Query,
     Rollback,
     Statement,
@@ -31,6 +37,13 @@ from icefusion.sql.unsupported import refuse_create, refuse_drop, refuse_stateme
 __all__ = ["parse_query", "parse_script", "parse_statement"]
 
 _QUERY_WORDS = ("SELECT", "WITH", "VALUES", "FROM", "TABLE")
+_CHANGES: dict[str, Callable[[PieceCursor], Change]] = {
+    "DELETE": parse_delete,
+    "INSERT": parse_insert,
+    "MERGE": parse_merge,
+    "TRUNCATE": parse_truncate,
+    "UPDATE": parse_update,
+}
 _NAMESPACE_WORDS = ("NAMESPACE", "SCHEMA", "DATABASE")
 _LATER_ISOLATION = "use SERIALIZABLE or SNAPSHOT; a transaction always reads one state of each table"
 
@@ -92,12 +105,12 @@ def _split(tokens: list[Token]) -> list[list[Token]]:
 
 
 def _parse(sql: str, tokens: list[Token]) -> Statement:
-    cursor = Cursor(sql, tokens)
+    cursor = PieceCursor(sql, tokens)
     key = cursor.token.key
     if _at_query(cursor):
         return scan_query(sql, tokens)
-    if key == "INSERT":
-        return _parse_insert(cursor)
+    if key in _CHANGES:
+        return _CHANGES[key](cursor)
     if key == "CREATE":
         return _parse_create(cursor)
     if key == "DROP":
@@ -115,10 +128,10 @@ def _at_query(cursor: Cursor) -> bool:
     return cursor.at(*_QUERY_WORDS, "(")
 
 
-def _parse_explain(cursor: Cursor) -> Query:
-    """EXPLAIN and its options, which DataFusion reads again: the text begins with the EXPLAIN."""
+def _parse_explain(cursor: PieceCursor) -> Query | Explain:
+    """EXPLAIN and its options. Those of a query DataFusion reads again: the text begins with the EXPLAIN."""
     sql, tokens = cursor.sql, cursor.tokens
-    cursor.take()
+    begin = cursor.take()
     if cursor.at("(") and cursor.ahead().kind is Kind.WORD and cursor.ahead().key not in _QUERY_WORDS:
         while not cursor.at(")") and cursor.token.kind is not Kind.END:
             cursor.take()
@@ -127,104 +140,25 @@ def _parse_explain(cursor: Cursor) -> Query:
         if cursor.take().key == "FORMAT":
             cursor.take()
     if cursor.token.kind is Kind.END:
-        raise cursor.unexpected("a query behind EXPLAIN")
+        raise cursor.unexpected("a query or a change behind EXPLAIN")
+    if cursor.at(*_CHANGES):
+        for option in tokens[tokens.index(begin) + 1 : cursor.index]:
+            _refuse_explain_option(cursor, option)
+        return Explain(_CHANGES[cursor.token.key](cursor))
     if not _at_query(cursor):
-        raise cursor.unsupported("only queries can be explained", "EXPLAIN the SELECT that the statement contains")
-    return scan_query(sql, tokens, cursor.index, tokens[0].start)
+        hint = "EXPLAIN the SELECT that the statement contains"
+        raise cursor.unsupported("only queries and changes of rows can be explained", hint)
+    return scan_query(sql, tokens, cursor.index, begin.start)
 
 
-def _parse_insert(cursor: Cursor) -> Insert:
-    cursor.take()
-    _refuse_insert_variant(cursor)
-    if not cursor.accept("INTO"):
-        raise cursor.unexpected("INTO behind INSERT")
-    if cursor.at("TABLE") and cursor.ahead().kind in (Kind.WORD, Kind.QUOTED):
-        cursor.take()
-    table = cursor.name("the name of a table")
-    columns = _parse_insert_columns(cursor)
-    _refuse_insert_clause(cursor)
-    if not _at_query(cursor):
-        expected = "VALUES, SELECT or another query" if columns else "(columns), VALUES, SELECT or another query"
-        raise cursor.unexpected(expected)
-    _refuse_insert_tail(cursor)
-    return Insert(table, scan_query(cursor.sql, cursor.tokens, cursor.index), columns)
-
-
-def _parse_insert_columns(cursor: Cursor) -> tuple[Identifier, ...] | None:
-    if not cursor.at("(") or _begins_query(cursor, cursor.index + 1):
-        return None
-    cursor.take()
-    columns = [cursor.identifier("a column name")]
-    while cursor.accept(","):
-        columns.append(cursor.identifier("a column name"))
-    if cursor.at("."):
-        raise cursor.unsupported("a part of a column cannot be inserted alone", "give the column a whole struct")
-    cursor.expect(")", "',' or ')'")
-    return tuple(columns)
-
-
-def _begins_query(cursor: Cursor, index: int) -> bool:
-    """Whether what follows the parenthesis before ``index`` is a query, and no list of columns."""
-    tokens = cursor.tokens
-    while tokens[index].key == "(":
-        index += 1
-    key, follower = tokens[index].key, tokens[min(index + 1, len(tokens) - 1)]
-    if key in ("SELECT", "WITH", "FROM", "TABLE"):
-        return follower.key not in (",", ")")
-    return key == "VALUES" and follower.key in ("(", "ROW")
-
-
-def _refuse_insert_variant(cursor: Cursor) -> None:
-    if cursor.at("OVERWRITE"):
-        hint = "INSERT INTO adds rows; to replace a table, DROP TABLE it and CREATE TABLE name AS SELECT ..."
-        raise cursor.unsupported("INSERT OVERWRITE is not supported yet", hint)
-    if cursor.at("OR", "IGNORE", "REPLACE"):
-        hint = "INSERT INTO adds rows and there are no keys to conflict with; filter the rows in its query"
-        raise cursor.unsupported(f"INSERT {cursor.token.key} is not supported", hint)
-
-
-def _refuse_insert_clause(cursor: Cursor) -> None:
-    """What other dialects allow between the table and the query."""
-    if cursor.at_words("BY", "NAME"):
-        hint = "list the columns: INSERT INTO t (a, b) SELECT a, b ..."
-        raise cursor.unsupported("INSERT ... BY NAME is not supported yet", hint)
-    if cursor.at_words("DEFAULT", "VALUES"):
-        hint = "leave columns out of the list of columns to get their defaults: INSERT INTO t (a) VALUES (1)"
-        raise cursor.unsupported("INSERT ... DEFAULT VALUES is not supported", hint)
-    if cursor.at("PARTITION"):
-        hint = "rows go to their partitions by their values; put the constant into the query: SELECT ..., 'x'"
-        raise cursor.unsupported("INSERT ... PARTITION is not supported", hint)
-    if cursor.at("REPLACE"):
-        raise cursor.unsupported("INSERT ... REPLACE is not supported yet", "INSERT INTO adds rows")
-    if cursor.at("SET"):
-        hint = "write INSERT INTO t (a, b) VALUES (1, 2)"
-        raise cursor.unsupported("INSERT ... SET is not supported", hint)
-    if cursor.at("OVERRIDING"):
-        raise cursor.unsupported("there are no identity columns to override", "leave the clause out")
-    if cursor.at("AS"):
-        raise cursor.unsupported("the table of an INSERT cannot have an alias", "leave it out")
-
-
-def _refuse_insert_tail(cursor: Cursor) -> None:
-    """What other dialects allow behind or inside of the query, and the engine would tell in words of its own."""
-    tokens = cursor.tokens
-    is_values = cursor.at("VALUES")
-    depth = 0
-    for index in range(cursor.index, len(tokens) - 1):
-        token, before, after = tokens[index], tokens[index - 1], tokens[index + 1]
-        if token.key in ("(", ")"):
-            depth += 1 if token.key == "(" else -1
-        elif depth == 1 and is_values and token.key == "DEFAULT":
-            if before.key in ("(", ",") and after.key in (",", ")"):
-                hint = "leave the column out of the list of columns to get its default"
-                raise cursor.unsupported("DEFAULT in VALUES is not supported", hint, token=token)
-        elif depth == 0 and token.key == "ON" and after.key in ("CONFLICT", "DUPLICATE"):
-            if tokens[min(index + 2, len(tokens) - 1)].key in ("(", "DO", "ON", "KEY"):
-                hint = "there are no keys to conflict with; filter the rows in the query: ... WHERE NOT EXISTS (...)"
-                raise cursor.unsupported(f"ON {after.key} is not supported", hint, token=token)
-        elif depth == 0 and token.key == "RETURNING" and before.key not in (".", "AS", ",", "SELECT"):
-            hint = "the result of an INSERT tells the number of rows; query the table for the rows"
-            raise cursor.unsupported("RETURNING is not supported", hint, token=token)
+def _refuse_explain_option(cursor: Cursor, option: Token) -> None:
+    verb = cursor.token.key
+    if option.key == "ANALYZE":
+        hint = f"write EXPLAIN {verb} ..., or run the {verb} in a transaction and ROLLBACK"
+        raise cursor.unsupported(f"EXPLAIN ANALYZE would run the {verb}", hint, token=option)
+    if option.key == "FORMAT":
+        hint = f"write EXPLAIN {verb} ..."
+        raise cursor.unsupported(f"EXPLAIN FORMAT of {verb} is not supported", hint, token=option)
 
 
 def _parse_create(cursor: Cursor) -> Statement:

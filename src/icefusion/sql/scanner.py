@@ -234,7 +234,8 @@ class _Scanner(Cursor):
         names = tuple(dict.fromkeys(name for place, name in self.used if is_kept(place)))
         for start, end in cuts:
             # A blank keeps what was on both sides of it apart: of `SELECT'a',b` no `SELECTb` may become.
-            glue = "" if self.sql[start - 1 : start].isspace() or self.sql[end : end + 1].isspace() else " "
+            beside = self.sql[start - 1 : start], self.sql[end : end + 1]
+            glue = "" if any(letter.isspace() or letter == ")" for letter in beside) else " "
             edits.append(Edit(start - offset, end - offset, glue))
         return apply_edits(replace(plain, tables=tables, parameters=names), edits)
 

@@ -6,6 +6,7 @@ Queries and expressions stay text. They are verbatim slices of what the user wro
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -45,6 +46,8 @@ __all__ = [
     "TypeText",
     "Update",
     "VersionAsOf",
+    "fragments_of",
+    "parameters_of",
 ]
 
 
@@ -428,3 +431,55 @@ Definition = CreateTable | DropTable | CreateNamespace | DropNamespace
 """Statements that change what the catalog lists."""
 
 Statement = Query | Explain | Change | Definition | Begin | Commit | Rollback
+
+
+def fragments_of(statement: Statement) -> tuple[Fragment, ...]:
+    """The queries and pieces of a statement, in the order of the text.
+
+    Where one subquery sets several columns, what these share is in each of their pieces.
+    """
+    return tuple(fragment for fragment in _fragments(statement) if fragment is not None)
+
+
+def parameters_of(statement: Statement) -> tuple[str, ...]:
+    """The names of a statement's parameters without ``$``, each once: numbers in ascending order, then names as met."""
+    names = dict.fromkeys(name for fragment in fragments_of(statement) for name in fragment.parameters)
+    return (*sorted((name for name in names if name.isdecimal()), key=int), *(n for n in names if not n.isdecimal()))
+
+
+def _fragments(statement: Statement) -> Iterator[Fragment | None]:
+    match statement:
+        case Query():
+            yield statement
+        case CreateTable():
+            yield statement.query
+        case Explain():
+            yield from _fragments(statement.change)
+        case Insert():
+            if statement.overwrite is not None:
+                yield from (term.value for term in statement.overwrite.partition)
+                yield statement.overwrite.where
+            yield statement.query
+            if statement.conflict is not None:
+                yield from _values(statement.conflict.assignments or ())
+                yield statement.conflict.condition
+            yield statement.returning
+        case Delete():
+            yield from (statement.using, statement.where, statement.returning)
+        case Update():
+            yield from _values(statement.assignments)
+            yield from (statement.source, statement.where, statement.returning)
+        case Merge():
+            yield from (statement.source, statement.on)
+            for clause in statement.clauses:
+                yield clause.condition
+                match clause.action:
+                    case SetRow(assignments) if assignments is not None:
+                        yield from _values(assignments)
+                    case InsertRow(values=values) if values is not None:
+                        yield from values
+            yield statement.returning
+
+
+def _values(assignments: Iterable[Assignment]) -> Iterator[Fragment | None]:
+    return (assignment.value for assignment in assignments)

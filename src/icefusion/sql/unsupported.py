@@ -9,12 +9,12 @@ from icefusion.sql.lexer import Kind, keywords
 
 __all__ = ["refuse_create", "refuse_drop", "refuse_statement"]
 
-_SUPPORTED = keywords("ABORT BEGIN COMMIT CREATE DROP END EXPLAIN FROM INSERT ROLLBACK SELECT START TABLE VALUES WITH")
-
-_ROWS = (
-    "row-level changes are not there yet; write the rows to keep into a new table, CREATE TABLE name AS SELECT ..., "
-    "or use the PyIceberg table, session.catalog.load_table('namespace.table')"
+_SUPPORTED = keywords(
+    """ABORT BEGIN COMMIT CREATE DELETE DROP END EXPLAIN FROM INSERT MERGE ROLLBACK SELECT START TABLE TRUNCATE UPDATE
+    VALUES WITH"""
 )
+
+_UPSERT = "write INSERT INTO t ... ON CONFLICT (id) DO UPDATE SET a = excluded.a, or MERGE INTO"
 _MAINTENANCE = (
     "maintenance is not there yet; the PyIceberg table can expire snapshots, "
     "session.catalog.load_table('namespace.table').maintenance.expire_snapshots()"
@@ -40,7 +40,6 @@ _HINTS = {
     "COPY": _ARROW,
     "DEALLOCATE": _PREPARED,
     "DECLARE": _ARROW,
-    "DELETE": _ROWS,
     "DENY": _PRIVILEGES,
     "DESC": _LOOK,
     "DESCRIBE": _LOOK,
@@ -54,7 +53,6 @@ _HINTS = {
     "KILL": "interrupt the call from Python",
     "LOAD": "pass the data under a name: session.sql('INSERT INTO t SELECT * FROM rows', rows=dataset)",
     "LOCK": "nothing is locked: a transaction checks at its COMMIT that what it read still holds",
-    "MERGE": _ROWS,
     "MSCK": "Iceberg tables list their files themselves; there is nothing to repair",
     "OPTIMIZE": _MAINTENANCE,
     "PRAGMA": _OPTIONS,
@@ -63,15 +61,13 @@ _HINTS = {
     "RELEASE": _SAVEPOINT,
     "RENAME": "rename through the catalog: session.catalog.rename_table(...)",
     "REPAIR": "Iceberg tables list their files themselves; there is nothing to repair",
-    "REPLACE": "INSERT INTO adds rows; " + _ROWS,
+    "REPLACE": _UPSERT,
     "RESET": _OPTIONS,
     "REVOKE": _PRIVILEGES,
     "SAVEPOINT": _SAVEPOINT,
     "SET": _OPTIONS,
-    "TRUNCATE": "use DROP TABLE and CREATE TABLE, or session.catalog.load_table('namespace.table').delete()",
     "UNCACHE": "nothing is cached by name; let go of the Arrow table that was passed",
-    "UPDATE": _ROWS,
-    "UPSERT": _ROWS,
+    "UPSERT": _UPSERT,
     "USE": "name tables in full: namespace.table",
     "VACUUM": _MAINTENANCE,
 }
