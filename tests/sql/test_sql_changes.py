@@ -102,12 +102,12 @@ CHANGES: dict[str, Statement] = {
             Assignment((Identifier("c", quoted=True), Identifier("D", quoted=True)), piece("2")),
         ),
     ),
-    "UPDATE t SET a = CASE WHEN b THEN 1 ELSE CASE WHEN c THEN 2 END END, d = trim(BOTH FROM e), f = g[1:2] WHERE h": (
+    "UPDATE t SET a = CASE WHEN b THEN 1 ELSE CASE WHEN c THEN 2 END END, d = trim('x' FROM e), f = g[1:2] WHERE h": (
         Update(
             name("t"),
             (
                 to("a", "CASE WHEN b THEN 1 ELSE CASE WHEN c THEN 2 END END"),
-                to("d", "trim(BOTH FROM e)"),
+                to("d", "trim('x' FROM e)"),
                 to("f", "g[1:2]"),
             ),
             where=piece("h"),
@@ -424,7 +424,12 @@ MISTAKES = [
     ("DELETE FROM t USING u JOIN ^WHERE a", "expected a table, found WHERE", None),
     ("DELETE FROM t USING u ^GROUP BY a", "found GROUP", None),
     ("DELETE FROM t USING u ^FOR UPDATE", "found FOR", None),
-    ("DELETE FROM t WERE ^a = 1", "expected USING, WHERE, RETURNING or the end of the statement, found a", None),
+    (
+        "DELETE FROM t WERE ^a = 1",
+        "expected USING, WHERE, RETURNING or the end of the statement, found a",
+        "mean WHERE?",
+    ),
+    ("UPDATE t STE ^a = 1", "expected SET, found a", "did you mean SET?"),
     ("DELETE FROM t RETURNING ^", "expected * or the expressions to return", None),
     ("DELETE FROM t RETURNING ^DISTINCT a", "expected * or the expressions to return", None),
     ("DELETE FROM t RETURNING a, ^", "expected an operand", None),
