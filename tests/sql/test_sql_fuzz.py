@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sql_cases import READS
+from test_sql_changes import CHANGES, MISTAKES, READING
 from test_sql_create_table import create
 from test_sql_statements import STATEMENTS
 
@@ -13,23 +14,20 @@ from icefusion.errors import SQLError
 from icefusion.sql.lexer import Kind, tokenize
 from icefusion.sql.parser import parse_script
 from icefusion.sql.references import Edit, apply_edits, render_position, replace_tables, rewrite_identifiers
-from icefusion.sql.statements import CreateTable, Insert, Query
+from icefusion.sql.statements import Fragment, Query, Statement, fragments_of, parameters_of
 
 TEXT = """SELECT FROM JOIN LEFT ON WITH AS TABLE VALUES INSERT INTO CREATE NAMESPACE DROP IF NOT EXISTS NULL DEFAULT
     PARTITIONED BY ORDER BUCKET bucket day struct array map int decimal FOR VERSION OF UNION ALL EXCEPT IN LATERAL
-    RECURSIVE TRIM EXTRACT IS DISTINCT BEGIN COMMIT EXPLAIN ANALYZE a b t x.y "q" `q` 'str' E'\\'' $$d$$ $1 $n ? 1 2.5 (
-    ) [ ] { } < > , ; . : :: = - + * / | |> -- /* */ ' " ` $ é ‘"""
+    RECURSIVE TRIM EXTRACT IS DISTINCT UPDATE SET DELETE MERGE USING WHEN MATCHED THEN CASE END AND BY SOURCE WHERE DO
+    NOTHING CONFLICT RETURNING OVERWRITE REPLACE TRUNCATE BEGIN COMMIT EXPLAIN ANALYZE a b t x.y "q" `q` 'str' E'\\''
+    $$d$$ $1 $n ? 1 2.5 ( ) [ ] { } < > , ; . : :: = - + * / | |> -- /* */ ' " ` $ é ‘"""
 WORDS = [*TEXT.split(), "\n"]
 SOUP = st.lists(st.sampled_from([*WORDS, " ", "\n"]), max_size=40)
 CREATE = "CREATE TABLE t (a struct<b: int not null>, c decimal(10, 2) DEFAULT 1) PARTITIONED BY (bucket(4, a.b) AS x)"
-SEEDS = [*READS, *STATEMENTS, CREATE, "SELECT ? FROM t FOR VERSION AS OF 'x' AS y, (TABLE u) WHERE a = ?"]
+CHANGING = [*CHANGES, *READING, *(marked.replace("^", "", 1) for marked, _, _ in MISTAKES)]
+TRAVEL = "SELECT ? FROM t FOR VERSION AS OF 'x' AS y, (TABLE u) WHERE a = ?"
+SEEDS = [*READS, *STATEMENTS, *CHANGES, *READING, CREATE, TRAVEL]
 LIMITS = settings(max_examples=200, deadline=None)
-
-
-def query_of(statement: object) -> Query | None:
-    if isinstance(statement, Insert | CreateTable):
-        return statement.query
-    return statement if isinstance(statement, Query) else None
 
 
 def check(text: str) -> None:
@@ -39,9 +37,9 @@ def check(text: str) -> None:
         check_error(text, error)
         return
     for statement in statements:
-        query = query_of(statement)
-        if query is not None:
-            check_query(text, query)
+        for fragment in fragments_of(statement):
+            check_fragment(text, fragment)
+        check_parameters(statement)
 
 
 def check_error(text: str, error: SQLError) -> None:
@@ -53,7 +51,16 @@ def check_error(text: str, error: SQLError) -> None:
     assert 1 <= error.column <= len(lines[error.line - 1]) + 1
 
 
-def check_query(text: str, query: Query) -> None:
+def check_parameters(statement: Statement) -> None:
+    names = parameters_of(statement)
+    assert len(set(names)) == len(names)
+    for fragment in fragments_of(statement):
+        used = [token.text[1:] for token in tokenize(fragment.text) if token.kind is Kind.PARAMETER]
+        assert list(dict.fromkeys(used)) == list(fragment.parameters)
+        assert set(used) <= set(names)
+
+
+def check_fragment(text: str, query: Fragment) -> None:
     assert query.sql == text
     if not query.shifts:
         assert text[query.offset :].startswith(query.text)
@@ -83,7 +90,17 @@ def test_any_text_parses_or_is_told_apart(text: str) -> None:
 @LIMITS
 @given(st.data())
 def test_a_mutated_statement_parses_or_is_told_apart(data: st.DataObject) -> None:
-    text = data.draw(st.sampled_from(SEEDS))
+    mutate(data, SEEDS)
+
+
+@LIMITS
+@given(st.data())
+def test_a_mutated_change_parses_or_is_told_apart(data: st.DataObject) -> None:
+    mutate(data, CHANGING)
+
+
+def mutate(data: st.DataObject, seeds: list[str]) -> None:
+    text = data.draw(st.sampled_from(seeds))
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(text)))
         end = data.draw(st.integers(start, min(start + 5, len(text))))
@@ -145,6 +162,20 @@ def test_edits_leave_all_else_in_place(data: st.DataObject) -> None:
         "a" * 200_000,
         "SELECT " + "-" * 200_000,
         "SELECT 1" + " NOT" * 50_000,
+        "DELETE FROM t WHERE " + "(" * 50_000,
+        "DELETE FROM t WHERE " + "CASE WHEN " * 20_000 + "a",
+        "DELETE FROM t WHERE " + "a AND " * 30_000 + "a",
+        "DELETE FROM t USING " + "u, " * 30_000 + "u RETURNING *",
+        "UPDATE t SET " + ", ".join(f"c{n} = ?" for n in range(20_000)),
+        "UPDATE t SET a" + ".a" * 50_000 + " = 1, b = 2",
+        "UPDATE t SET (" + ", ".join(f"c{n}" for n in range(5_000)) + ") = (SELECT " + "1, " * 4_999 + "1)",
+        "UPDATE t SET (a, b) = (SELECT " + "max(" * 20_000 + "a" + ") OVER ()" * 20_000 + ", 1)",
+        "MERGE INTO t USING u ON a = b" + " WHEN MATCHED AND a THEN DELETE" * 10_000,
+        "MERGE INTO t USING " + "(" * 50_000,
+        "INSERT INTO t REPLACE WHERE " + "(a) " * 20_000,
+        "INSERT INTO t REPLACE WHERE 1 " + "(" * 20_000,
+        "INSERT INTO t VALUES (1)" + " ON CONFLICT" * 20_000,
+        "INSERT INTO t VALUES " + "(1, DEFAULT, ?), " * 20_000 + "(1) RETURNING a",
     ],
     ids=lambda text: text[:20],
 )

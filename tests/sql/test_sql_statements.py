@@ -148,7 +148,7 @@ def test_offsets_refer_to_the_whole_script() -> None:
         ("INSERT INTO t (a)", (1, 18), "expected VALUES, SELECT", None),
         ("INSERT INTO t (a, ) VALUES (1)", (1, 19), "expected a column name", None),
         ("INSERT INTO t (a b) VALUES (1)", (1, 18), "expected ',' or ')', found b", None),
-        ("EXPLAIN", (1, 8), "expected a query behind EXPLAIN", None),
+        ("EXPLAIN", (1, 8), "expected a query or a change behind EXPLAIN", None),
         ("CREATE NAMESPACE a WITH 'k'", (1, 25), "expected '('", None),
         ("CREATE NAMESPACE a WITH (k 1)", (1, 28), "expected '='", None),
         ("CREATE NAMESPACE a WITH (k = 1, 'k' = 2)", (1, 33), "property k is given twice", None),

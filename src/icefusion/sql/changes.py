@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from icefusion.naming import nearest
 from icefusion.sql.assignments import parse_assignments
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.lexer import Kind
 from icefusion.sql.pieces import PieceCursor
-from icefusion.sql.statements import Delete, Fragment, Truncate, Update
+from icefusion.sql.statements import Delete, Fragment, Identifier, Truncate, Update
 
 __all__ = ["parse_delete", "parse_truncate", "parse_update"]
 
@@ -36,7 +37,7 @@ def parse_delete(cursor: PieceCursor) -> Delete:
     _refuse_order(cursor, "DELETE")
     returning = cursor.returning()
     clauses = ("USING", "WHERE", "RETURNING")
-    _expect_end(cursor, clauses, [using is not None, where is not None, returning is not None])
+    _expect_end(cursor, clauses, alias, [using is not None, where is not None, returning is not None])
     return Delete(table, alias, using, where, returning)
 
 
@@ -58,14 +59,14 @@ def parse_update(cursor: PieceCursor) -> Update:
     if cursor.at("FROM"):
         raise cursor.error("FROM stands behind the SET list", hint="write UPDATE t SET ... FROM u WHERE ...")
     if not cursor.accept("SET"):
-        raise cursor.unexpected("SET" if alias else "an alias or SET")
+        raise cursor.unexpected("SET" if alias else "an alias or SET", hint=_guess(alias, ("SET",)))
     assignments = parse_assignments(cursor, table, alias)
     source = cursor.from_list() if cursor.accept("FROM") else None
     where = _parse_where(cursor)
     _refuse_order(cursor, "UPDATE")
     returning = cursor.returning()
     clauses = ("FROM", "WHERE", "RETURNING")
-    _expect_end(cursor, clauses, [source is not None, where is not None, returning is not None])
+    _expect_end(cursor, clauses, None, [source is not None, where is not None, returning is not None])
     return Update(table, assignments, alias, source, where, returning)
 
 
@@ -118,7 +119,15 @@ def _refuse_order(cursor: Cursor, verb: str) -> None:
         raise cursor.unsupported(f"{verb} ... {cursor.token.key} is not supported", hint)
 
 
-def _expect_end(cursor: Cursor, clauses: tuple[str, ...], given: list[bool]) -> None:
+def _guess(alias: Identifier | None, clauses: tuple[str, ...]) -> str | None:
+    """The hint that an alias, behind which something is wrong, may be a misspelled clause."""
+    guess = nearest(alias.text, clauses) if alias is not None else None
+    return f"did you mean {guess}?" if guess else None
+
+
+def _expect_end(cursor: Cursor, clauses: tuple[str, ...], alias: Identifier | None, given: list[bool]) -> None:
     """Raise unless the statement ends here; of its clauses, those behind the last given one could have come."""
+    if cursor.token.kind is not Kind.END and not any(given) and (hint := _guess(alias, clauses)):
+        raise cursor.unexpected(f"{', '.join(clauses)} or the end of the statement", hint=hint)
     reached = max((place for place, is_given in enumerate(given, start=1) if is_given), default=0)
     cursor.expect_end(clauses=clauses[reached:])

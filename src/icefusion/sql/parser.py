@@ -131,7 +131,7 @@ def _at_query(cursor: Cursor) -> bool:
 def _parse_explain(cursor: PieceCursor) -> Query | Explain:
     """EXPLAIN and its options. Those of a query DataFusion reads again: the text begins with the EXPLAIN."""
     sql, tokens = cursor.sql, cursor.tokens
-    begin = cursor.take()
+    cursor.take()
     if cursor.at("(") and cursor.ahead().kind is Kind.WORD and cursor.ahead().key not in _QUERY_WORDS:
         while not cursor.at(")") and cursor.token.kind is not Kind.END:
             cursor.take()
@@ -142,13 +142,13 @@ def _parse_explain(cursor: PieceCursor) -> Query | Explain:
     if cursor.token.kind is Kind.END:
         raise cursor.unexpected("a query or a change behind EXPLAIN")
     if cursor.at(*_CHANGES):
-        for option in tokens[tokens.index(begin) + 1 : cursor.index]:
+        for option in tokens[1 : cursor.index]:
             _refuse_explain_option(cursor, option)
         return Explain(_CHANGES[cursor.token.key](cursor))
     if not _at_query(cursor):
         hint = "EXPLAIN the SELECT that the statement contains"
         raise cursor.unsupported("only queries and changes of rows can be explained", hint)
-    return scan_query(sql, tokens, cursor.index, begin.start)
+    return scan_query(sql, tokens, cursor.index, tokens[0].start)
 
 
 def _refuse_explain_option(cursor: Cursor, option: Token) -> None:
