@@ -7,6 +7,9 @@ once, before the first attempt, so the newest metadata can be searched for it. A
 safe even while an earlier one may still be under way: each asks for the parent it was built on, so that at most one of
 them can ever land.
 
+While the catalog cannot be reached, the commit goes on asking until its total time-out: a definite answer, even a late
+one, is worth more to a caller than "unknown". Lost races are counted instead.
+
 An attempt re-bases and never re-runs: the data files and the manifests that list them are kept; only the manifest list
 and the metadata are made anew. What an attempt left behind is deleted once it is known that it did not land, and
 nothing is deleted while that is not known.
@@ -31,7 +34,7 @@ from icefusion.commit.group import Groups
 from icefusion.commit.idempotency import Landed, find_landed
 from icefusion.commit.metadata import dropped_metadata_files
 from icefusion.commit.operations import Change, CreateChange, TableChange
-from icefusion.commit.retry import Attempts
+from icefusion.commit.retry import Attempts, cannot_be_reached
 from icefusion.commit.swap import HeldRows, Lost, Refused, SwapOutcome, Swapped, Unknown, can_swap_many, hold_rows, swap
 from icefusion.config import RetryConfig
 from icefusion.errors import (
@@ -196,7 +199,7 @@ class Committer:
                     return
                 if not attempts.wait():
                     break
-            self._look([request for request in group if request.outcome is None], attempts, asked_before=True)
+            self._look_at_last(group, attempts)
             self._settle_unknown(group, attempts)
         except BaseException:
             for request in group:
@@ -210,6 +213,14 @@ class Committer:
                 elif request.unknown is None:
                     request.unknown = InterruptedError("the commit was interrupted")
             raise
+
+    def _look_at_last(self, group: Sequence[CommitRequest], attempts: Attempts) -> None:
+        """Is it there? While the catalog cannot be reached, that is asked again until the time is over."""
+        rest = [request for request in group if request.outcome is None]
+        attempts.away = False
+        while self._look(rest, attempts, asked_before=True) is None and attempts.away:
+            if not attempts.wait_for_catalog():
+                break
 
     def _attempt(self, group: Sequence[CommitRequest], attempts: Attempts) -> None:
         """One round: look, validate, build, swap. Requests that come to an end get their outcome."""
@@ -253,15 +264,15 @@ class Committer:
                 landed = dict(zip(keys, tables, strict=True))
                 for request in members:
                     self._committed(request, landed, attempts)
-            case Lost(reason):
-                attempts.last = reason
+            case Lost(reason, error):
+                attempts.failed(reason, away=cannot_be_reached(error))
                 for request in members:
                     request.may_have_landed = request.unknown is not None
             case Refused(error):
                 for request in members:
                     self._end(request, Rejected(error))
             case Unknown(error):
-                attempts.last = str(error)
+                attempts.failed(str(error), away=cannot_be_reached(error))
                 for request in members:
                     request.unknown = error
                     request.doubtful += result.written
@@ -282,8 +293,8 @@ class Committer:
             except TableNotFoundError:
                 heads[key] = None
             except IcefusionError as error:
-                attempts.last = error.message
-                if not error.retryable:
+                attempts.failed(error.message, away=cannot_be_reached(error))
+                if not error.retryable and not attempts.away:
                     for request in group:
                         self._end(request, Rejected(error))
                 return None
