@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pyarrow as pa
@@ -217,6 +219,62 @@ def _interrupted_at(number: int) -> Callable[[float], None]:
             raise KeyboardInterrupt
 
     return sleep
+
+
+def test_whoever_is_interrupted_while_another_thread_commits_for_him_is_left_out(bench) -> None:
+    """The leader of a group waits for the catalog, and a member goes away meanwhile; then the catalog is back."""
+    b = bench()
+    held, go_on, asleep = threading.Event(), threading.Event(), threading.Event()
+    raised: list[BaseException] = []
+
+    def hold() -> None:
+        if not held.is_set():
+            held.set()
+            assert go_on.wait(20)
+            b.back_at_s = 1e9
+
+    def wait_for_member(_seconds: float) -> None:
+        asleep.set()
+        _until(lambda: bool(raised))
+        b.back_at_s = 0
+
+    def interrupted() -> None:
+        assert asleep.wait(20)
+        raise KeyboardInterrupt
+
+    def write(row: int) -> None:
+        try:
+            b.session.writer("ns.t").write_batch(pa.record_batch({"id": [row]}))
+        except KeyboardInterrupt as exc:
+            raised.append(exc)
+
+    b.catalog.before_commit = hold
+    threads = [threading.Thread(target=write, args=(row,)) for row in range(3)]
+    threads[0].start()
+    assert held.wait(20)
+    (queue,) = b.session._committer._groups._queues.values()
+    for waiting, thread in enumerate(threads[1:], start=1):
+        thread.start()
+        _until(lambda waiting=waiting: len(queue.waiting) == waiting)
+    # The two that wait become a group: one leads, and the other one waits once more.
+    queue.changed.wait = interrupted
+    b.clock.sleep_s = wait_for_member  # type: ignore[method-assign]
+    go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(raised) == 1
+    assert len(b.rows) == 2
+    assert not b.warehouse.look().missing
+    data = {path for path in b.leftovers if path.endswith(".parquet")}
+    assert len(data) == 1, "the member cannot know yet, so it keeps its file"
+    assert b.leftovers == data
+
+
+def _until(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 def test_a_locked_database_is_waited_for(warehouse) -> None:

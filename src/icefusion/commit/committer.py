@@ -109,11 +109,14 @@ class CommitRequest:
         outcome: How it went; None while that is open.
         may_have_landed: Whether it is past the point where its files could be deleted, should the caller be
         interrupted.
+        withdrawn: Whether the caller was interrupted while another thread had this request in its group.
     """
 
     changes: tuple[Change, ...]
     outcome: CommitOutcome | None = None
     may_have_landed: bool = False
+    withdrawn: bool = False
+    in_group: bool = field(default=False, repr=False)
     stages: tuple[Stage, ...] = field(default=(), repr=False)
     unknown: Exception | None = field(default=None, repr=False)
     doubtful: list[tuple[TableHandle, str]] = field(default_factory=list, repr=False)
@@ -122,6 +125,15 @@ class CommitRequest:
     def snapshot_ids(self) -> dict[str, int]:
         """The snapshot that each table will have from this, if it lands."""
         return {stage.change.name: stage.snapshot_id for stage in self.stages if stage.files}
+
+    def withdraw(self) -> None:
+        """The caller goes away while others work on this: they leave it out, unless it is in their swap already.
+
+        In this order, and read in the other one by the group: it is left out, or the caller keeps its files.
+        """
+        self.withdrawn = True
+        if self.in_group and self.outcome is None:
+            self.may_have_landed = True
 
     @property
     def names(self) -> str:
@@ -176,15 +188,32 @@ class Committer:
         request.stages = tuple(Stage(change, self._reader) for change in request.changes)
         first = request.changes[0]
         if len(request.changes) == 1 and isinstance(first, TableChange):
-            self._groups.run(first.base.identifier, request, self._run)
+            self._run_in_group(first.base.identifier, request)
         else:
             self._run([request])
         assert request.outcome is not None
         return request.outcome
 
+    def _run_in_group(self, key: tuple[str, ...], request: CommitRequest) -> None:
+        leads = False
+
+        def lead(group: Sequence[CommitRequest]) -> None:
+            nonlocal leads
+            leads = True
+            self._run(group)
+
+        try:
+            self._groups.run(key, request, lead)
+        except BaseException:
+            if not leads:
+                request.withdraw()
+            raise
+
     # One group of requests, all to the same tables
 
     def _run(self, group: Sequence[CommitRequest]) -> None:
+        for request in group:
+            request.in_group = True
         for wave in _waves(group):
             self._run_wave(wave)
 
@@ -207,6 +236,7 @@ class Committer:
                 if request.outcome is not None:
                     continue
                 if not request.may_have_landed:
+                    request.in_group = False
                     self._clean(request, {})
                     # Whoever goes on with it has to write everything anew.
                     request.stages = tuple(replace(stage) for stage in request.stages)
@@ -224,6 +254,11 @@ class Committer:
 
     def _attempt(self, group: Sequence[CommitRequest], attempts: Attempts) -> None:
         """One round: look, validate, build, swap. Requests that come to an end get their outcome."""
+        for request in group:
+            if request.withdrawn and request.outcome is None:
+                self._end(request, Rejected(_failed("the commit was interrupted")))
+        if all(request.outcome is not None for request in group):
+            return
         lock = hold_rows(self._client, _identifiers(group)) if attempts.number > 1 else None
         try:
             heads = self._look(group, attempts, lock, asked_before=attempts.number > 1)
