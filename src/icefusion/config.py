@@ -79,16 +79,17 @@ def _require(condition: bool, option: str, value: object, expected: str) -> None
 
 @dataclass(frozen=True)
 class RetryConfig:
-    """How often and how patiently a lost race is tried again.
+    """How often a lost race is tried again, and how long a catalog that cannot be reached is waited for.
 
     A table's ``commit.retry.*`` properties override what is left at its default here.
 
     Attributes:
-        max_attempts: Attempts in all, the first one included.
+        max_attempts: Attempts in all, the first one included; those that the catalog was not there for do not count.
         initial_delay_ms: Upper end of the first wait.
         max_delay_ms: No wait is longer than this.
         backoff_multiplier: Each wait's upper end is the last one's times this.
-        total_timeout_ms: No new attempt starts this long after the first one began.
+        total_timeout_ms: No new attempt starts this long after the first one began, and a catalog that cannot be
+            reached is given up.
         jitter: ``"full"`` waits a random time up to the upper end, ``"none"`` the upper end itself.
     """
 
@@ -96,7 +97,7 @@ class RetryConfig:
     initial_delay_ms: int = 100
     max_delay_ms: int = 5_000
     backoff_multiplier: float = 2.0
-    total_timeout_ms: int = 1_800_000
+    total_timeout_ms: int = 120_000
     jitter: Literal["full", "none"] = "full"
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from pyiceberg.exceptions import BadRequestError, CommitFailedException
 from pyiceberg.io import FileIO, InputFile, InputStream, OutputFile, OutputStream
 from pyiceberg.table import CommitTableResponse, Table
 from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.typedef import Identifier
 
 __all__ = ["FakeClock", "FaultyIO", "IOStep", "ScriptedCatalog", "Step"]
 
@@ -67,6 +68,7 @@ class ScriptedCatalog(Catalog):
 
     Attributes:
         before_commit: Called before each commit, e.g. to let another writer commit first.
+        before_load: Called before each look at a table, e.g. to raise an error for as long as the catalog is away.
         after_commit: Called after each commit that landed, before the answer is given.
         commits: How many commits were asked for.
     """
@@ -78,13 +80,21 @@ class ScriptedCatalog(Catalog):
         *,
         before_commit: Callable[[], None] | None = None,
         after_commit: Callable[[], None] | None = None,
+        before_load: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(inner.name, **inner.properties)
         self._inner = inner
         self._script = list(script)
         self.before_commit = before_commit
         self.after_commit = after_commit
+        self.before_load = before_load
         self.commits = 0
+
+    def load_table(self, identifier: str | Identifier) -> Table:
+        """Look at a table."""
+        if self.before_load is not None:
+            self.before_load()
+        return self._inner.load_table(identifier)
 
     def commit_table(
         self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
@@ -117,7 +127,7 @@ def _passed_on(name: str) -> Callable[..., Any]:
 
 
 # Whatever else PyIceberg asks of a catalog, now or in a later release, goes to the inner one.
-for _name in Catalog.__abstractmethods__ - {"commit_table"}:
+for _name in Catalog.__abstractmethods__ - {"commit_table", "load_table"}:
     setattr(ScriptedCatalog, _name, _passed_on(_name))
 ScriptedCatalog.__abstractmethods__ = frozenset()
 

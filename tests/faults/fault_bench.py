@@ -20,8 +20,12 @@ from typing import Any
 import pyarrow.parquet as pq
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.table import Table
+from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
+from pyiceberg.io import load_file_io
+from pyiceberg.serializers import FromInputFile
+from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.update import TableRequirement, TableUpdate
+from pyiceberg.typedef import Identifier
 from sqlalchemy import Engine, event
 
 import icefusion as ice
@@ -163,6 +167,9 @@ def kind_of_file(path: str) -> str:
     return "manifest" if name.endswith(".avro") else name.split(".", 1)[-1]
 
 
+_ONE_TABLE = "catalog_name = ? AND table_namespace = ? AND table_name = ?"
+
+
 @dataclass
 class Seen:
     """What somebody else finds in a warehouse.
@@ -178,6 +185,62 @@ class Seen:
     leftovers: set[str] = field(default_factory=set)
 
 
+class PlainCatalog(SqlCatalog):
+    """PyIceberg's SQL catalog, whose two frequent calls go to SQLite directly: the ORM takes most of their time.
+
+    It stands for a server: what it does is not looked into, only asked for.
+    """
+
+    def __init__(self, name: str, **properties: str) -> None:
+        super().__init__(name, **properties)
+        self._database = sqlite3.connect(
+            properties["uri"].removeprefix("sqlite:///"), isolation_level=None, check_same_thread=False
+        )
+
+    def load_table(self, identifier: str | Identifier) -> Table:
+        """The newest state."""
+        *namespace, name = self.identifier_to_tuple(identifier)
+        query = f"SELECT metadata_location FROM iceberg_tables WHERE {_ONE_TABLE}"
+        found = self._database.execute(query, (self.name, ".".join(namespace), name)).fetchone()
+        if found is None:
+            raise NoSuchTableError(f"Table does not exist: {identifier}")
+        file = load_file_io(self.properties, found[0]).new_input(found[0])
+        metadata = FromInputFile.table_metadata(file)
+        io = self._load_file_io(metadata.properties, found[0])
+        return Table((*namespace, name), metadata, found[0], io, self)
+
+    def commit_table(
+        self, table: Table, requirements: tuple[TableRequirement, ...], updates: tuple[TableUpdate, ...]
+    ) -> CommitTableResponse:
+        """Compare and swap."""
+        if not self.table_exists(table.name()):
+            return super().commit_table(table, requirements, updates)
+        current = self.load_table(table.name())
+        staged = self._update_and_stage_table(current, table.name(), requirements, updates)
+        self._write_metadata(staged.metadata, staged.io, staged.metadata_location)
+        *namespace, name = table.name()
+        swapped = self._database.execute(
+            f"UPDATE iceberg_tables SET metadata_location = ?, previous_metadata_location = ? WHERE {_ONE_TABLE} "
+            "AND metadata_location = ?",
+            (
+                staged.metadata_location,
+                current.metadata_location,
+                self.name,
+                ".".join(namespace),
+                name,
+                current.metadata_location,
+            ),
+        )
+        if swapped.rowcount != 1:
+            raise CommitFailedException("somebody else was faster")
+        return CommitTableResponse(metadata=staged.metadata, metadata_location=staged.metadata_location)
+
+    def close(self) -> None:
+        """Give back all connections."""
+        self._database.close()
+        super().close()
+
+
 class Warehouse:
     """A folder with an embedded catalog, which can be put back to where it was.
 
@@ -187,8 +250,8 @@ class Warehouse:
         before: What was to be seen in the beginning.
     """
 
-    def __init__(self, prepare: Callable[[ice.Session], None]) -> None:
-        self._root = scratch_folder()
+    def __init__(self, prepare: Callable[[ice.Session], None], root: Path | None = None) -> None:
+        self._root = root or scratch_folder()
         self.folder = self._root / "warehouse"
         self._template = self._root / "template"
         with ice.connect(self.folder, threads=1) as session:
@@ -221,6 +284,10 @@ class Warehouse:
     def outside(self) -> SqlCatalog:
         """A catalog of somebody else's."""
         return SqlCatalog("default", uri=f"sqlite:///{self.folder / 'catalog.db'}", warehouse=self.folder.as_uri())
+
+    def server(self) -> PlainCatalog:
+        """What stands for a server that moves one table at a time."""
+        return PlainCatalog("default", uri=f"sqlite:///{self.folder / 'catalog.db'}", warehouse=self.folder.as_uri())
 
     def connect(self, faults: Faults, *, generic: bool = False) -> ice.Session:
         """A session whose steps are counted, on the SQL catalog or on one that moves one table at a time."""
@@ -296,7 +363,8 @@ def look_inside(table: Table) -> Inside:
 
 def rows_of(path: str) -> list[int]:
     """The ids in a data file."""
-    return pq.read_table(path, columns=["id"])["id"].to_pylist()
+    with pq.ParquetFile(path) as file:
+        return file.read(["id"])["id"].to_pylist()
 
 
 def _path(location: str) -> str:

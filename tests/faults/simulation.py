@@ -34,6 +34,7 @@ SWITCH_CHANCE = 0.25
 FAULT_CHANCE = 0.012
 LOST_REPLY_CHANCE = 0.15
 TRIES = 3
+FEW = ice.PoolConfig(min_connections=0)
 
 
 @dataclass
@@ -133,13 +134,13 @@ class Actor:
     def _connect(self) -> ice.Session:
         simulation = self.simulation
         if simulation.generic:
-            inner = simulation.warehouse.outside()
+            inner = simulation.warehouse.server()
             catalog = ScriptedCatalog(inner)
             self._watch_storage(inner, server_side=True)
             catalog.before_commit = lambda: self.step("swap")
             catalog.after_commit = lambda: self.step("swapped")
             return ice.connect(catalog=catalog, threads=1, clock=simulation.clock_of(self))
-        session = ice.connect(simulation.warehouse.folder, threads=1, clock=simulation.clock_of(self))
+        session = ice.connect(simulation.warehouse.folder, threads=1, pool=FEW, clock=simulation.clock_of(self))
         assert isinstance(session.catalog, SqlCatalog)
         self._watch_storage(session.catalog)
         self._watch_database(session.catalog.engine)
@@ -334,18 +335,9 @@ class Simulation:
     # Work
 
     def _do_something(self, actor: Actor) -> None:
-        doing: list[Callable[[Actor], None]] = [
-            *[self._append] * 5,
-            *[self._append_keyed] * 4,
-            self._count,
-            self._read,
-            self._writer_transaction,
-            self._append_to_fleeting,
-            self._make_anew,
-        ]
-        if not self.generic:
-            doing += [self._two_tables] * 2
-        self.random.choice(doing)(actor)
+        doings = [doing for doing in DOINGS if doing.on_generic or not self.generic]
+        (chosen,) = self.random.choices(doings, [doing.weight for doing in doings])
+        chosen.do(self, actor)
 
     def _write(self, tables: tuple[str, ...], rows: int, *, counts: bool = False) -> Write:
         self._writes += 1
@@ -453,6 +445,34 @@ class Simulation:
         self.history.log.append(f"{self.now} {actor.name} write {write.number} {write.rows}: {write.answer}")
         if actor.killed is not None:
             actor.restart()
+
+
+@dataclass(frozen=True)
+class Doing:
+    """A kind of thing that an actor does.
+
+    Attributes:
+        do: Does it once: asks for it by `Simulation._ask`, which writes down a `Write` (or a `Read`) for the checker.
+        weight: How often, compared to the others.
+        on_generic: Whether catalogs that move one table at a time do it too.
+    """
+
+    do: Callable[[Simulation, Actor], None]
+    weight: int = 1
+    on_generic: bool = True
+
+
+# Whatever else is to be simulated is added here, with a method above that does it.
+DOINGS = (
+    Doing(Simulation._append, weight=5),
+    Doing(Simulation._append_keyed, weight=4),
+    Doing(Simulation._count),
+    Doing(Simulation._read),
+    Doing(Simulation._writer_transaction),
+    Doing(Simulation._append_to_fleeting),
+    Doing(Simulation._make_anew),
+    Doing(Simulation._two_tables, weight=2, on_generic=False),
+)
 
 
 def _batch(ids: list[int]) -> pa.RecordBatch:

@@ -19,7 +19,7 @@ def make(tmp_path: Path):
         server = RestServer(tmp_path, **options)
         opened.append(server)
         catalog = {"type": "rest", "uri": server.uri, **(properties or {})}
-        retry = ice.RetryConfig(initial_delay_ms=1, max_delay_ms=5)
+        retry = ice.RetryConfig(initial_delay_ms=1, max_delay_ms=5, total_timeout_ms=3_000)
         session = ice.connect(catalog=catalog, name="prod", retry=retry, pool=pool)
         opened.append(session)
         session.sql("CREATE NAMESPACE IF NOT EXISTS ns; CREATE TABLE ns.t (id BIGINT)")

@@ -121,8 +121,8 @@ class Server:
             self._process.wait()
             self._process = None
 
-    def stop(self) -> None:
-        """End it, and remove its folder."""
+    def shut_down(self) -> None:
+        """End it as it wants to be ended; it can be started again."""
         try:
             if self._process is not None:
                 self._process.send_signal(self.stop_signal)
@@ -130,6 +130,12 @@ class Server:
                     self._process.wait(10)
         finally:
             self.kill()
+
+    def stop(self) -> None:
+        """End it, and remove its folder."""
+        try:
+            self.shut_down()
+        finally:
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def run_tool(self, *command: str) -> None:

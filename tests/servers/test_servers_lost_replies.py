@@ -7,18 +7,25 @@ late or never. Whether it landed is looked up without the proxy, by another clie
 from __future__ import annotations
 
 import re
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import pyarrow as pa
 import pytest
 from conftest import MARIADB, POSTGRES, SEAWEEDFS
-from cutting_proxy import DELAY_S, CuttingProxy
+from cutting_proxy import DELAY_S, Action, CuttingProxy
 from places import Place
 from pyiceberg.table import Table
+from server_processes import Server
 
 import icefusion
-from icefusion import PoolConfig, Session
+from icefusion import PoolConfig, RetryConfig, Session
+
+PATIENCE = RetryConfig(total_timeout_ms=4_000, max_delay_ms=500)
+AWAY_S = 1.5
 
 
 @dataclass
@@ -57,7 +64,7 @@ def _commit_pattern(place: Place) -> bytes:
 def _broken(direct: Place, port: int) -> Iterator[Broken]:
     with (
         CuttingProxy(port) as proxy,
-        direct.through(proxy.port).connect(pool=PoolConfig(connect_timeout_ms=2000)) as session,
+        direct.through(proxy.port).connect(pool=PoolConfig(connect_timeout_ms=2000), retry=PATIENCE) as session,
     ):
         broken = Broken(direct, proxy, session, _commit_pattern(direct))
         session.sql(f"CREATE NAMESPACE {direct.namespace}")
@@ -132,6 +139,35 @@ def test_a_lost_commit_of_a_catalog_that_stays_away_is_unknown_and_is_not_there_
     broken.proxy.mend()
     broken.sql("INSERT INTO ns.t VALUES (3)")
     assert broken.rows() == [1, 3]
+
+
+@pytest.mark.parametrize("action", ["cut_reply", "lose_request"])
+def test_a_catalog_that_comes_back_is_waited_for(broken: Broken, action: Action) -> None:
+    spoiled = broken.proxy.spoil(broken.commit, action, then_down=True)
+    back = threading.Timer(AWAY_S, broken.proxy.mend)
+    back.start()
+    result = broken.sql("INSERT INTO ns.t VALUES (2)")
+    back.join()
+    assert spoiled.happened.is_set()
+    assert broken.rows() == [1, 2]
+    assert [s.snapshot_id for s in broken.table().snapshots()][1:] == [result.snapshot_id]
+
+
+@pytest.mark.postgres
+def test_a_restart_of_the_server_is_outlived(postgres: Server, make_place: Callable[[str], Place]) -> None:
+    place = make_place("postgres")
+    with place.connect() as session, ThreadPoolExecutor(1) as thread:
+        session.sql(f"CREATE NAMESPACE {place.namespace}; CREATE TABLE {place.namespace}.t (id BIGINT)")
+        writer = session.writer(f"{place.namespace}.t")
+        transaction = writer.begin_transaction()
+        writer.write_batch(pa.record_batch({"id": [1]}))
+        postgres.shut_down()
+        result = thread.submit(writer.commit_transaction, transaction)
+        time.sleep(AWAY_S)
+        assert not result.done()
+        postgres.start()
+        result.result(30)
+    assert place.pyiceberg().load_table(f"{place.namespace}.t").scan().to_arrow()["id"].to_pylist() == [1]
 
 
 def test_a_table_whose_creation_lost_its_reply_is_recognised(broken: Broken) -> None:

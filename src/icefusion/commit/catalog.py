@@ -30,7 +30,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import TableUpdate
-from sqlalchemy import Connection, Engine, and_, or_, select
+from sqlalchemy import Connection, Engine, Select, and_, bindparam, or_, select
 
 from icefusion.commit.pools import PoolStats, sql_stats
 from icefusion.commit.rest import PooledRestCatalog, offers_transactions
@@ -123,6 +123,7 @@ class CatalogClient:
         self.catalog = catalog
         self._lock = threading.Lock()
         self._states: OrderedDict[tuple[str, ...], TableHandle] = OrderedDict()
+        self._one_pointer: Select[Any] | None = None
 
     @property
     def name(self) -> str:
@@ -302,19 +303,30 @@ class CatalogClient:
         self, catalog: SqlCatalog, identifiers: Sequence[tuple[str, ...]], connection: Connection | None = None
     ) -> dict[tuple[str, ...], str]:
         """Where tables stand, all at one moment: in one statement."""
-        columns = IcebergTables.__table__.c
-        query = select(columns.table_namespace, columns.table_name, columns.metadata_location)
-        query = query.where(or_(*(and_(*row_filter(self.name, identifier)) for identifier in identifiers)))
-        tables_only = catalog._iceberg_type_filter()
-        if tables_only is not None:
-            query = query.where(tables_only)
+        if len(identifiers) == 1:
+            query = self._pointer_query(catalog)
+            values = {"catalog": self.name, "namespace": ".".join(identifiers[0][:-1]), "table": identifiers[0][-1]}
+        else:
+            either = or_(*(and_(*row_filter(self.name, identifier)) for identifier in identifiers))
+            query, values = _pointers(catalog).where(either), {}
         if connection is not None:
-            rows = connection.execute(query).all()
+            rows = connection.execute(query, values).all()
         else:
             with catalog.engine.connect() as own:
-                rows = own.execute(query).all()
+                rows = own.execute(query, values).all()
         found = {(namespace, name): location for namespace, name, location in rows}
         return {each: found[key] for each in identifiers if found.get(key := (".".join(each[:-1]), each[-1]))}
+
+    def _pointer_query(self, catalog: SqlCatalog) -> Select[Any]:
+        """The statement for one table, made once: each use of a table begins with it."""
+        if self._one_pointer is None:
+            columns = IcebergTables.__table__.c
+            self._one_pointer = _pointers(catalog).where(
+                columns.catalog_name == bindparam("catalog"),
+                columns.table_namespace == bindparam("namespace"),
+                columns.table_name == bindparam("table"),
+            )
+        return self._one_pointer
 
     def _sql_state(self, catalog: SqlCatalog, identifier: tuple[str, ...], location: str | None) -> TableHandle:
         """The state that a pointer points to."""
@@ -424,6 +436,14 @@ class CatalogClient:
             f"namespace {'.'.join(namespace)} does not exist",
             hint=f"did you mean {near!r}?" if near else f"make it with CREATE NAMESPACE {'.'.join(namespace)}",
         )
+
+
+def _pointers(catalog: SqlCatalog) -> Select[Any]:
+    """Names and pointers of all tables."""
+    columns = IcebergTables.__table__.c
+    query = select(columns.table_namespace, columns.table_name, columns.metadata_location)
+    tables_only = catalog._iceberg_type_filter()
+    return query if tables_only is None else query.where(tables_only)
 
 
 def row_filter(catalog_name: str, identifier: tuple[str, ...]) -> tuple[Any, ...]:

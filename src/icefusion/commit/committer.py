@@ -7,6 +7,9 @@ once, before the first attempt, so the newest metadata can be searched for it. A
 safe even while an earlier one may still be under way: each asks for the parent it was built on, so that at most one of
 them can ever land.
 
+While the catalog cannot be reached, the commit goes on asking until its total time-out: a definite answer, even a late
+one, is worth more to a caller than "unknown". Lost races are counted instead.
+
 An attempt re-bases and never re-runs: the data files and the manifests that list them are kept; only the manifest list
 and the metadata are made anew. What an attempt left behind is deleted once it is known that it did not land, and
 nothing is deleted while that is not known.
@@ -31,7 +34,7 @@ from icefusion.commit.group import Groups
 from icefusion.commit.idempotency import Landed, find_landed
 from icefusion.commit.metadata import dropped_metadata_files
 from icefusion.commit.operations import Change, CreateChange, TableChange
-from icefusion.commit.retry import Attempts
+from icefusion.commit.retry import Attempts, cannot_be_reached
 from icefusion.commit.swap import HeldRows, Lost, Refused, SwapOutcome, Swapped, Unknown, can_swap_many, hold_rows, swap
 from icefusion.config import RetryConfig
 from icefusion.errors import (
@@ -106,11 +109,14 @@ class CommitRequest:
         outcome: How it went; None while that is open.
         may_have_landed: Whether it is past the point where its files could be deleted, should the caller be
         interrupted.
+        withdrawn: Whether the caller was interrupted while another thread had this request in its group.
     """
 
     changes: tuple[Change, ...]
     outcome: CommitOutcome | None = None
     may_have_landed: bool = False
+    withdrawn: bool = False
+    in_group: bool = field(default=False, repr=False)
     stages: tuple[Stage, ...] = field(default=(), repr=False)
     unknown: Exception | None = field(default=None, repr=False)
     doubtful: list[tuple[TableHandle, str]] = field(default_factory=list, repr=False)
@@ -119,6 +125,15 @@ class CommitRequest:
     def snapshot_ids(self) -> dict[str, int]:
         """The snapshot that each table will have from this, if it lands."""
         return {stage.change.name: stage.snapshot_id for stage in self.stages if stage.files}
+
+    def withdraw(self) -> None:
+        """The caller goes away while others work on this: they leave it out, unless it is in their swap already.
+
+        In this order, and read in the other one by the group: it is left out, or the caller keeps its files.
+        """
+        self.withdrawn = True
+        if self.in_group and self.outcome is None:
+            self.may_have_landed = True
 
     @property
     def names(self) -> str:
@@ -173,15 +188,32 @@ class Committer:
         request.stages = tuple(Stage(change, self._reader) for change in request.changes)
         first = request.changes[0]
         if len(request.changes) == 1 and isinstance(first, TableChange):
-            self._groups.run(first.base.identifier, request, self._run)
+            self._run_in_group(first.base.identifier, request)
         else:
             self._run([request])
         assert request.outcome is not None
         return request.outcome
 
+    def _run_in_group(self, key: tuple[str, ...], request: CommitRequest) -> None:
+        leads = False
+
+        def lead(group: Sequence[CommitRequest]) -> None:
+            nonlocal leads
+            leads = True
+            self._run(group)
+
+        try:
+            self._groups.run(key, request, lead)
+        except BaseException:
+            if not leads:
+                request.withdraw()
+            raise
+
     # One group of requests, all to the same tables
 
     def _run(self, group: Sequence[CommitRequest]) -> None:
+        for request in group:
+            request.in_group = True
         for wave in _waves(group):
             self._run_wave(wave)
 
@@ -196,7 +228,7 @@ class Committer:
                     return
                 if not attempts.wait():
                     break
-            self._look([request for request in group if request.outcome is None], attempts, asked_before=True)
+            self._look_at_last(group, attempts)
             self._settle_unknown(group, attempts)
         except BaseException:
             for request in group:
@@ -204,6 +236,7 @@ class Committer:
                 if request.outcome is not None:
                     continue
                 if not request.may_have_landed:
+                    request.in_group = False
                     self._clean(request, {})
                     # Whoever goes on with it has to write everything anew.
                     request.stages = tuple(replace(stage) for stage in request.stages)
@@ -211,8 +244,21 @@ class Committer:
                     request.unknown = InterruptedError("the commit was interrupted")
             raise
 
+    def _look_at_last(self, group: Sequence[CommitRequest], attempts: Attempts) -> None:
+        """Is it there? While the catalog cannot be reached, that is asked again until the time is over."""
+        rest = [request for request in group if request.outcome is None]
+        attempts.away = False
+        while self._look(rest, attempts, asked_before=True) is None and attempts.away:
+            if not attempts.wait_for_catalog():
+                break
+
     def _attempt(self, group: Sequence[CommitRequest], attempts: Attempts) -> None:
         """One round: look, validate, build, swap. Requests that come to an end get their outcome."""
+        for request in group:
+            if request.withdrawn and request.outcome is None:
+                self._end(request, Rejected(_failed("the commit was interrupted")))
+        if all(request.outcome is not None for request in group):
+            return
         lock = hold_rows(self._client, _identifiers(group)) if attempts.number > 1 else None
         try:
             heads = self._look(group, attempts, lock, asked_before=attempts.number > 1)
@@ -253,15 +299,15 @@ class Committer:
                 landed = dict(zip(keys, tables, strict=True))
                 for request in members:
                     self._committed(request, landed, attempts)
-            case Lost(reason):
-                attempts.last = reason
+            case Lost(reason, error):
+                attempts.failed(reason, away=cannot_be_reached(error))
                 for request in members:
                     request.may_have_landed = request.unknown is not None
             case Refused(error):
                 for request in members:
                     self._end(request, Rejected(error))
             case Unknown(error):
-                attempts.last = str(error)
+                attempts.failed(str(error), away=cannot_be_reached(error))
                 for request in members:
                     request.unknown = error
                     request.doubtful += result.written
@@ -282,8 +328,8 @@ class Committer:
             except TableNotFoundError:
                 heads[key] = None
             except IcefusionError as error:
-                attempts.last = error.message
-                if not error.retryable:
+                attempts.failed(error.message, away=cannot_be_reached(error))
+                if not error.retryable and not attempts.away:
                     for request in group:
                         self._end(request, Rejected(error))
                 return None

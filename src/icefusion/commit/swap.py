@@ -27,6 +27,7 @@ from pyiceberg.exceptions import (
     NoSuchNamespaceError,
     NoSuchTableError,
     RESTError,
+    ServerError,
     TableAlreadyExistsError,
     UnauthorizedError,
 )
@@ -88,9 +89,15 @@ class Swapped:
 
 @dataclass(frozen=True)
 class Lost:
-    """Somebody else was faster; nothing landed."""
+    """Somebody else was faster, or the catalog could not be reached before it was asked; nothing landed.
+
+    Attributes:
+        reason: Which, in words.
+        error: What came instead of a connection; None when somebody else was faster.
+    """
 
     reason: str
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -280,7 +287,8 @@ class _SqlSwap:
         except Exception as exc:  # a driver's own errors too
             if not self._asked:
                 # The database takes back what was not committed.
-                return Lost(f"the catalog's database failed before the commit: {type(exc).__name__}: {exc.args[:1]}")
+                text = f"the catalog's database failed before the commit: {type(exc).__name__}: {exc.args[:1]}"
+                return Lost(text, exc)
             if not committed:
                 return Unknown(exc, tuple(self._written))
             logger.warning("could not give a connection to the catalog back", exc_info=True)
@@ -370,7 +378,8 @@ def _swap_by_rest(client: CatalogClient, catalog: RestCatalog, moves: Sequence[M
         text = response.text[:200]
         return Refused(CatalogError(f"{what}: the catalog refused the commit ({response.status_code}): {text}"))
     if not response.ok:
-        return Unknown(RESTError(f"the catalog answered {response.status_code}"))
+        kind = ServerError if response.status_code >= 500 else RESTError
+        return Unknown(kind(f"the catalog answered {response.status_code}"))
     try:
         return Swapped(tuple(client.load(table.identifier) for table in tables))
     except IcefusionError as exc:
