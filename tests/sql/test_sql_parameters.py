@@ -17,6 +17,7 @@ from icefusion.sql.statements import Insert, Query
         ("SELECT '?', \"?\", `?`, $$?$$ /* ? */, ? -- ?", "SELECT '?', \"?\", `?`, $$?$$ /* ? */, $1", ("1",)),
         ("SELECT '$a', \"$a\" /* $a */ x", "SELECT '$a', \"$a\" /* $a */ x", ()),
         ("SELECT 1 FROM t LIMIT?OFFSET?", "SELECT 1 FROM t LIMIT $1 OFFSET $2", ("1", "2")),
+        ("SELECT f(?$$d$$), 'x'?", "SELECT f($1 $$d$$), 'x'$2", ("1", "2")),
         ("SELECT a$1, ?", "SELECT a$1, $1", ("1",)),
         ("SELECT arr[1:n], x::int, {'a':b}, ?", "SELECT arr[1:n], x::int, {'a':b}, $1", ("1",)),
         ("VALUES (?, ?), (?, ?)", "VALUES ($1, $2), ($3, $4)", ("1", "2", "3", "4")),

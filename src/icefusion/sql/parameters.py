@@ -39,7 +39,7 @@ class ParameterList:
             return token.text[1:], None
         self._question_mark = token
         self._count += 1
-        # Blanks keep it apart from letters beside it: of `limit?and` no `limit$1and` may become.
+        # Blanks keep it apart from what is beside it: of `limit?and` no `limit$1and` may become, of `?$$a$$` no `$1$$`.
         left = " " if before is not None and before.end == token.start and before.kind is Kind.WORD else ""
-        right = " " if after.start == token.end and after.kind in (Kind.WORD, Kind.PARAMETER) else ""
+        right = " " if after.start == token.end and after.kind in (Kind.WORD, Kind.PARAMETER, Kind.STRING) else ""
         return str(self._count), Edit(token.start, token.end, f"{left}${self._count}{right}")

@@ -13,9 +13,10 @@ from icefusion.sql.extents import (
     Extent,
     find_end,
 )
+from icefusion.sql.frames import NO_ALIAS
 from icefusion.sql.lexer import Kind, Token, tokenize
 from icefusion.sql.parameters import ParameterList
-from icefusion.sql.scanner import NO_ALIAS, Span, scan_alternatives, scan_fragment, scan_query
+from icefusion.sql.scanner import Span, scan_alternatives, scan_fragment, scan_query
 from icefusion.sql.statements import Fragment, Identifier, Name, Query
 from icefusion.sql.travel import misplaced_version
 

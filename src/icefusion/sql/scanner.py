@@ -2,42 +2,37 @@
 
 Pieces of a statement become a `Fragment` in the same way: expressions, and what stands behind a FROM.
 
-Theory of operation
--------------------
-To know which words name tables it is not needed to understand a query, only to know at each word whether a FROM clause
-is open there and waits for a table. That is a state, and each parenthesis has one of its own, on a stack of frames:
-
-=========== ==================================================================================================
-START       a query may begin here: at the front, behind ``(``, behind UNION and its kin
-EXPRESSION  where no query is: in a function's arguments, in a piece that is an expression; FROM has no meaning here
-CLAUSE      in a query, outside of its FROM clause
-TABLE       in a FROM clause where a table must come: behind FROM, JOIN and commas
-JOINED      in a FROM clause behind a table: alias, ON, USING
-CTE_*       in the list of a WITH
-=========== ==================================================================================================
-
-A frame opened in TABLE begins in TABLE itself, so ``FROM (a JOIN b)`` works, and a SELECT there turns it into a query.
-Keywords that follow ``.`` or AS are names. The stack is a list, so depth costs no recursion, and each token is looked
-at once. What is wrong in a query beyond that is DataFusion's to say, which parses the same text.
+Which words name tables is told by the state of each open parenthesis, see `icefusion.sql.frames`. What is wrong in a
+query beyond that is DataFusion's to say, which parses the same text.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from enum import Enum, auto
+from dataclasses import replace
 from typing import TypeVar
 
 from icefusion.naming import normalize
 from icefusion.sql.cursor import Cursor
-from icefusion.sql.lexer import Kind, Token, keywords, read_identifier
+from icefusion.sql.frames import (
+    AFTER_COLUMN,
+    BEHIND_COMMA,
+    CLOSING,
+    ENDS_FROM,
+    NO_ALIAS,
+    NO_TABLE,
+    SET_OPERATORS,
+    Frame,
+    State,
+)
+from icefusion.sql.lexer import Kind, Token, read_identifier
 from icefusion.sql.parameters import ParameterList
 from icefusion.sql.references import Edit, apply_edits
 from icefusion.sql.statements import Fragment, Identifier, Name, Query, TableReference
 from icefusion.sql.travel import misplaced_version, read_version
 
-__all__ = ["NO_ALIAS", "scan_alternatives", "scan_fragment", "scan_query"]
+__all__ = ["Span", "scan_alternatives", "scan_fragment", "scan_query"]
 
 Span = tuple[int, int]
 
@@ -66,7 +61,7 @@ def scan_query(
             construct that would do something else than reading.
     """
     last = len(tokens) - 1 if last is None else last
-    scanner = _Scanner(sql, tokens, first, last, _State.START, parameters)
+    scanner = _Scanner(sql, tokens, first, last, State.START, parameters)
     scanner.run()
     offset = tokens[first].start if start is None else start
     return scanner.result(Query(sql[offset : tokens[last - 1].end], sql=sql, offset=offset))
@@ -115,7 +110,7 @@ def scan_alternatives(
     Args:
         alternatives: For each of the results, the spans of ``sql`` that it leaves out.
     """
-    state = _State.TABLE if begins_in_from else _State.EXPRESSION
+    state = State.TABLE if begins_in_from else State.EXPRESSION
     scanner = _Scanner(sql, tokens, first, last, state, parameters)
     scanner.run()
     offset = tokens[first].start
@@ -123,54 +118,6 @@ def scan_alternatives(
     return tuple(scanner.result(plain, cuts) for cuts in alternatives)
 
 
-class _State(Enum):
-    START = auto()
-    EXPRESSION = auto()
-    CLAUSE = auto()
-    TABLE = auto()
-    JOINED = auto()
-    CTE_NAME = auto()  # behind WITH and the commas of its list
-    CTE_AS = auto()  # behind the name of a common table expression
-    CTE_END = auto()  # behind its body
-
-
-@dataclass(slots=True)
-class _Frame:
-    """An open parenthesis, or the query as a whole."""
-
-    opening: Token | None
-    state: _State
-    closing: str = ""
-    is_query: bool = False
-    ctes: list[str] = field(default_factory=list)  # the common table expressions that a WITH in it defines
-    recursive: bool = False
-    cte: str = ""  # the one whose body comes next, or is open
-    joins_anywhere: bool = False  # behind `|>`, a JOIN may follow any clause
-
-
-_BEHIND_COMMA = {
-    _State.JOINED: _State.TABLE,
-    _State.CTE_END: _State.CTE_NAME,
-    _State.START: _State.EXPRESSION,
-}
-_CLOSING = {"(": ")", "[": "]", "{": "}"}
-_SET_OPERATORS = frozenset(["UNION", "EXCEPT", "INTERSECT", "MINUS"])
-_ENDS_FROM = keywords(
-    """WHERE GROUP HAVING ORDER SORT CLUSTER DISTRIBUTE WINDOW QUALIFY LIMIT OFFSET FETCH FOR SELECT PREWHERE SETTINGS
-    CONNECT START FORMAT RETURNING"""
-)
-_GOES_ON_BEHIND_TABLE = keywords(
-    """WITH EXPLAIN ANALYZE PIVOT UNPIVOT TOP LATERAL VIEW ON JOIN INNER CROSS FULL LEFT RIGHT NATURAL USING ANTI SEMI
-    ASOF MATCH_CONDITION OUTER SET END PARTITION MATCH_RECOGNIZE SAMPLE TABLESAMPLE FROM OPEN"""
-)
-# What cannot be the alias of a table, as DataFusion reads it. All other words can.
-NO_ALIAS = _ENDS_FROM | _SET_OPERATORS | _GOES_ON_BEHIND_TABLE
-# What stands where a table must come only if the table is missing.
-_NO_TABLE = _SET_OPERATORS | keywords(
-    "SELECT WITH WHERE GROUP HAVING ORDER LIMIT ON JOIN INNER CROSS FULL LEFT RIGHT NATURAL USING AS AND OR FROM END"
-)
-# What goes on after a column called "table".
-_AFTER_COLUMN = keywords("AS IS IN NOT BETWEEN LIKE ILIKE SIMILAR AND OR FROM ORDER ASC DESC COLLATE AT")
 _MODIFYING = ("INSERT", "UPDATE", "DELETE", "MERGE")
 _WITH_HINTS = {
     "INSERT": "put the WITH behind the head: INSERT INTO t WITH x AS (...) SELECT ...",
@@ -186,13 +133,13 @@ class _Scanner(Cursor):
     """Steps through the tokens of a query or of a piece, each with a handler of its kind."""
 
     def __init__(
-        self, sql: str, tokens: list[Token], first: int, last: int, state: _State, parameters: ParameterList | None
+        self, sql: str, tokens: list[Token], first: int, last: int, state: State, parameters: ParameterList | None
     ) -> None:
         super().__init__(sql, tokens)
         self.index = first
         self.first = first
         self.last = last
-        self.frames = [_Frame(None, state, is_query=state is _State.START)]
+        self.frames = [Frame(None, state, is_query=state is State.START)]
         self.visible: Counter[str] = Counter()
         self.tables: list[TableReference] = []
         self.edits: list[Edit] = []
@@ -215,7 +162,7 @@ class _Scanner(Cursor):
                 self.index = index + 1
         if (opening := self.frames[-1].opening) is not None:
             raise self.error(f"this {opening.text} is never closed", token=opening)
-        if self.frames[-1].state is _State.TABLE:
+        if self.frames[-1].state is State.TABLE:
             raise self.unexpected("a table")
 
     def result(self, plain: _F, cuts: Sequence[Span] = ()) -> _F:
@@ -252,14 +199,14 @@ class _Scanner(Cursor):
     def _is_keyword(self) -> bool:
         """Whether the word stands where a keyword can: not behind a point, not as a name behind AS."""
         if self._is_before("AS"):
-            return self.frames[-1].state is _State.CTE_AS
+            return self.frames[-1].state is State.CTE_AS
         return not self._is_before(".")
 
     def _is_name_ahead(self, *, but: str = "") -> bool:
         token = self.ahead()
         return token.kind is Kind.QUOTED or (token.kind is Kind.WORD and token.key != but)
 
-    def _opens_frame(self, frame: _Frame, *, behind: str | None = None) -> bool:
+    def _opens_frame(self, frame: Frame, *, behind: str | None = None) -> bool:
         """Whether the token is the first in its parenthesis, and that stands behind ``behind`` if it is given."""
         if frame.opening is None or self.before is not frame.opening:
             return False
@@ -270,48 +217,48 @@ class _Scanner(Cursor):
     def _operator(self, token: Token) -> None:
         key = token.key
         frame = self.frames[-1]
-        if key in _CLOSING:
+        if key in CLOSING:
             self._open(frame, token)
         elif key in (")", "]", "}"):
             self._close(frame, token)
         elif key == ",":
-            frame.state = _BEHIND_COMMA.get(frame.state, frame.state)
+            frame.state = BEHIND_COMMA.get(frame.state, frame.state)
         elif key == ":":
             self._refuse_colon_parameter(frame, token)
         elif key == ">" and self._is_before("|"):
             frame.joins_anywhere = True
-            if frame.state is _State.JOINED:
-                frame.state = _State.CLAUSE
-        elif frame.state is _State.START:
-            frame.state = _State.EXPRESSION
+            if frame.state is State.JOINED:
+                frame.state = State.CLAUSE
+        elif frame.state is State.START:
+            frame.state = State.EXPRESSION
 
-    def _open(self, frame: _Frame, token: Token) -> None:
-        state = _State.START if token.key == "(" else _State.EXPRESSION
-        inner = _Frame(token, state, _CLOSING[token.key])
-        if frame.state is _State.TABLE and token.key == "(":
-            inner.state = _State.TABLE
-            frame.state = _State.JOINED
-        elif frame.state is _State.CTE_AS:
+    def _open(self, frame: Frame, token: Token) -> None:
+        state = State.START if token.key == "(" else State.EXPRESSION
+        inner = Frame(token, state, CLOSING[token.key])
+        if frame.state is State.TABLE and token.key == "(":
+            inner.state = State.TABLE
+            frame.state = State.JOINED
+        elif frame.state is State.CTE_AS:
             inner.is_query = self._is_before("AS", "MATERIALIZED")
-        elif frame.state in (_State.START, _State.CTE_END):
-            frame.state = _State.EXPRESSION
+        elif frame.state in (State.START, State.CTE_END):
+            frame.state = State.EXPRESSION
         self.frames.append(inner)
 
-    def _close(self, frame: _Frame, token: Token) -> None:
+    def _close(self, frame: Frame, token: Token) -> None:
         if frame.opening is None:
             raise self.error(f"this {token.text} closes nothing")
         if frame.closing != token.key:
             raise self.unexpected(f"'{frame.closing}'")
-        if frame.state is _State.TABLE:
+        if frame.state is State.TABLE:
             raise self.unexpected("a table")
         self.frames.pop()
         if frame.ctes:
             self.visible.subtract(frame.ctes)
         outer = self.frames[-1]
-        if outer.state is _State.CTE_AS and frame.is_query:
+        if outer.state is State.CTE_AS and frame.is_query:
             if not outer.recursive:
                 self._define(outer)
-            outer.state = _State.CTE_END
+            outer.state = State.CTE_END
 
     def _value(self, token: Token) -> None:
         frame = self.frames[-1]
@@ -320,16 +267,16 @@ class _Scanner(Cursor):
             self.used.append((token.start, name))
             if edit is not None:
                 self.edits.append(edit)
-        if frame.state is _State.TABLE:
+        if frame.state is State.TABLE:
             if token.kind is Kind.STRING:
                 hint = "pass the data under a name, e.g. session.sql('SELECT * FROM rows', rows=dataset)"
                 raise self.unsupported("a file cannot be read by naming it in FROM", hint)
             rule = "parameters stand for values, not for names" if token.kind is Kind.PARAMETER else None
             raise self.unexpected("a table", hint=rule)
-        if frame.state is _State.START:
-            frame.state = _State.EXPRESSION
+        if frame.state is State.START:
+            frame.state = State.EXPRESSION
 
-    def _refuse_colon_parameter(self, frame: _Frame, token: Token) -> None:
+    def _refuse_colon_parameter(self, frame: Frame, token: Token) -> None:
         """Tell ``:name`` from the ``:`` of slices, of structs and of time zones."""
         before, after = self.before, self.ahead()
         if after.kind is not Kind.WORD or after.start != token.end or frame.closing in ("]", "}"):
@@ -342,45 +289,45 @@ class _Scanner(Cursor):
     def _word(self, token: Token) -> None:
         frame = self.frames[-1]
         state = frame.state
-        if token.key == "SELECT" and state not in (_State.CTE_NAME, _State.CLAUSE, _State.TABLE):
-            frame.state = _State.CLAUSE
+        if token.key == "SELECT" and state not in (State.CTE_NAME, State.CLAUSE, State.TABLE):
+            frame.state = State.CLAUSE
             frame.is_query = True
-        elif state is _State.START:
+        elif state is State.START:
             self._word_at_start(frame, token)
-        elif state is _State.TABLE:
+        elif state is State.TABLE:
             self._word_at_table(frame, token)
-        elif state is _State.JOINED:
+        elif state is State.JOINED:
             self._word_behind_table(frame, token)
-        elif state in (_State.CLAUSE, _State.EXPRESSION):
+        elif state in (State.CLAUSE, State.EXPRESSION):
             self._word_in_clause(frame, token)
-        elif state is _State.CTE_END:
-            frame.state = _State.START
+        elif state is State.CTE_END:
+            frame.state = State.START
             self._word_at_start(frame, token)
-        elif state is _State.CTE_NAME:
+        elif state is State.CTE_NAME:
             self._name(token)
 
-    def _word_at_start(self, frame: _Frame, token: Token) -> None:
+    def _word_at_start(self, frame: Frame, token: Token) -> None:
         key, after = token.key, self.ahead()
         if key == "WITH":
-            frame.state = _State.CTE_NAME
+            frame.state = State.CTE_NAME
             frame.is_query = True
             if after.key == "RECURSIVE":
                 frame.recursive = True
                 self.index += 2
         elif key == "VALUES" and after.key in ("(", "ROW"):
-            frame.state = _State.CLAUSE
+            frame.state = State.CLAUSE
             frame.is_query = True
         elif key == "FROM" and not self._opens_frame(frame, behind="TRIM"):
-            frame.state = _State.TABLE
+            frame.state = State.TABLE
             frame.is_query = True
-        elif key == "TABLE" and self._is_name_ahead() and after.key not in _AFTER_COLUMN:
+        elif key == "TABLE" and self._is_name_ahead() and after.key not in AFTER_COLUMN:
             self._write_out_table(frame, token)
-        elif key in _MODIFYING and (frame.opening is None or self.frames[-2].state is _State.CTE_AS):
+        elif key in _MODIFYING and (frame.opening is None or self.frames[-2].state is State.CTE_AS):
             self._refuse_modifying(frame, token)
         elif key not in ("ALL", "DISTINCT", "BY", "NAME"):
-            frame.state = _State.EXPRESSION
+            frame.state = State.EXPRESSION
 
-    def _word_at_table(self, frame: _Frame, token: Token) -> None:
+    def _word_at_table(self, frame: Frame, token: Token) -> None:
         key = token.key
         if key == "LATERAL":
             return
@@ -389,39 +336,39 @@ class _Scanner(Cursor):
                 raise self.error("TABLE cannot stand here", hint="write the name of the table alone")
             self._write_out_table(frame, token)
         elif key in ("SELECT", "WITH", "FROM") and self._opens_frame(frame):
-            frame.state = _State.START
+            frame.state = State.START
             self._word(token)
         elif key == "VALUES" and self.ahead().key == "(":
             frame.is_query = True
             frame.joins_anywhere = True  # commas part its rows, but a join may follow them
-            frame.state = _State.CLAUSE
-        elif key in _NO_TABLE:
+            frame.state = State.CLAUSE
+        elif key in NO_TABLE:
             raise self.unexpected("a table", hint=f'if it is meant as a name, quote it: "{token.text}"')
         else:
             self._table(frame, token)
 
-    def _word_behind_table(self, frame: _Frame, token: Token) -> None:
+    def _word_behind_table(self, frame: Frame, token: Token) -> None:
         key = token.key
         if key in ("JOIN", "STRAIGHT_JOIN") or (key == "APPLY" and self._is_before("CROSS", "OUTER")):
-            frame.state = _State.TABLE
-        elif key in _SET_OPERATORS:
-            frame.state = _State.START
+            frame.state = State.TABLE
+        elif key in SET_OPERATORS:
+            frame.state = State.START
         elif (error := misplaced_version(self)) is not None:
             raise error
-        elif key in _ENDS_FROM:
-            frame.state = _State.CLAUSE
+        elif key in ENDS_FROM:
+            frame.state = State.CLAUSE
 
-    def _word_in_clause(self, frame: _Frame, token: Token) -> None:
+    def _word_in_clause(self, frame: Frame, token: Token) -> None:
         key = token.key
-        if key in _SET_OPERATORS and not (key == "EXCEPT" and self._is_before("*")):
-            frame.state = _State.START
-        elif frame.state is _State.EXPRESSION and not frame.is_query:
+        if key in SET_OPERATORS and not (key == "EXCEPT" and self._is_before("*")):
+            frame.state = State.START
+        elif frame.state is State.EXPRESSION and not frame.is_query:
             return
         elif key == "FROM":
             if not self._is_distinct_from():
-                frame.state = _State.TABLE
+                frame.state = State.TABLE
         elif key == "JOIN" and frame.joins_anywhere:
-            frame.state = _State.TABLE
+            frame.state = State.TABLE
         elif key == "INTO" and not self._is_before(",", "SELECT") and self._is_name_ahead(but="FROM"):
             hint = "use CREATE TABLE name AS SELECT ..., or INSERT INTO name SELECT ..."
             raise self.unsupported("SELECT ... INTO is not supported", hint)
@@ -429,17 +376,17 @@ class _Scanner(Cursor):
     def _name(self, token: Token) -> None:
         """A word that is no keyword where it stands, or a quoted identifier."""
         frame = self.frames[-1]
-        if frame.state is _State.TABLE:
+        if frame.state is State.TABLE:
             self._table(frame, token)
-        elif frame.state is _State.START:
-            frame.state = _State.EXPRESSION
-        elif frame.state is _State.CTE_NAME:
+        elif frame.state is State.START:
+            frame.state = State.EXPRESSION
+        elif frame.state is State.CTE_NAME:
             frame.cte = normalize(read_identifier(token))
-            frame.state = _State.CTE_AS
+            frame.state = State.CTE_AS
             if frame.recursive:
                 self._define(frame)
 
-    def _define(self, frame: _Frame) -> None:
+    def _define(self, frame: Frame) -> None:
         """From here on to the end of the frame, the name is that of a common table expression."""
         frame.ctes.append(frame.cte)
         self.visible[frame.cte] += 1
@@ -449,7 +396,7 @@ class _Scanner(Cursor):
         keys = [token.key for token in self.tokens[max(self.index - 3, self.first) : self.index]]
         return keys[-2:] == ["IS", "DISTINCT"] or keys == ["IS", "NOT", "DISTINCT"]
 
-    def _refuse_modifying(self, frame: _Frame, token: Token) -> None:
+    def _refuse_modifying(self, frame: Frame, token: Token) -> None:
         if frame.opening is not None:
             hint = "run it as a statement of its own, before the query"
             raise self.unsupported(f"{token.key} inside of WITH is not supported", hint)
@@ -457,17 +404,17 @@ class _Scanner(Cursor):
 
     # -- tables
 
-    def _write_out_table(self, frame: _Frame, token: Token) -> None:
+    def _write_out_table(self, frame: Frame, token: Token) -> None:
         """``TABLE x`` as ``SELECT * FROM x``: the engine does not know the short form."""
         self.edits.append(Edit(token.start, token.end, "SELECT * FROM"))
-        frame.state = _State.TABLE
+        frame.state = State.TABLE
         frame.is_query = True
         self.index += 1
         self._table(frame, self.token)
 
-    def _table(self, frame: _Frame, token: Token) -> None:
+    def _table(self, frame: Frame, token: Token) -> None:
         """Read the dotted name that begins at ``token``, and what belongs to it behind it."""
-        frame.state = _State.JOINED
+        frame.state = State.JOINED
         parts = [self._part()]
         while self.accept("."):
             if self.token.kind not in (Kind.WORD, Kind.QUOTED):
