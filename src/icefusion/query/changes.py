@@ -324,7 +324,9 @@ class RowQueries:
             parts = by_column.get(field.name, [])
             if not parts:
                 values.append(_Value(field.name, self._kept_sql(field.name)))
-            elif any(len(part.path) > 1 for part in parts):
+                continue
+            _refuse_repeated(field.name, [(part.path[1:], part) for part in parts])
+            if any(len(part.path) > 1 for part in parts):
                 base = f"{quote_identifier(self.alias)}.{quote_identifier(field.name)}"
                 inner = [(part.path[1:], part) for part in parts]
                 values.append(_Value(field.name, self._struct(field, base, inner, merge)))
@@ -360,6 +362,8 @@ class RowQueries:
                     hint=f"did you mean {near}?" if near else f"its fields: {', '.join(names)}",
                 )
             by_field.setdefault(name, []).append((path[1:], part))
+        for name, assigned_parts in by_field.items():
+            _refuse_repeated(name, assigned_parts)
         pieces: list[Piece] = ["named_struct("]
         for place, child in enumerate(field.field_type.fields):
             pieces.append(f"{', ' if place else ''}{_string(child.name)}, ")
@@ -425,6 +429,14 @@ class RowQueries:
                 hint=f"did you mean {near}?" if near else f"columns: {', '.join(self._columns)}",
             )
         return exact
+
+
+def _refuse_repeated(name: str, parts: Sequence[tuple[tuple[Identifier, ...], Assignment]]) -> None:
+    """Raise if something is set twice. The parser sees it where the names are alike; here it is known what they mean."""
+    if len(parts) > 1 and not all(path for path, _ in parts):
+        assignment = parts[-1][1]
+        sql = assignment.value.sql if assignment.value is not None else None
+        raise BindError(f"{name} is set twice", sql=sql or None, offset=assignment.offset, hint="set each column once")
 
 
 def _branch(

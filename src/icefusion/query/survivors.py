@@ -25,7 +25,7 @@ from datafusion import functions as f
 
 from icefusion.query.columns import quoted
 
-__all__ = ["FILE_COLUMN", "MAX_SINGLE_SCANS", "POSITION_COLUMN", "SURVIVOR_BATCH_ROWS", "surviving_rows"]
+__all__ = ["FILE_COLUMN", "MAX_SINGLE_SCANS", "POSITION_COLUMN", "SURVIVOR_BATCH_ROWS", "sealed", "surviving_rows", "tells_places"]
 
 FILE_COLUMN = "?file?"
 POSITION_COLUMN = "?pos?"
@@ -41,6 +41,8 @@ Array = npt.NDArray[np.uint32]
 _DENSE = 8  # a table of all positions is used while it has at most so many entries for each row
 _ALL = pa.array(np.ones(1 << 16, dtype=bool))
 _numbers = count()
+_PLACES = ("input_file_name()", "file_row_index()")
+_NO_LIMIT = 2**62
 
 
 def surviving_rows(scan: DataFrame, columns: Sequence[Expr], deleted: Mapping[str, Array]) -> DataFrame:
@@ -65,6 +67,28 @@ def surviving_rows(scan: DataFrame, columns: Sequence[Expr], deleted: Mapping[st
         return frame.filter(_function(_of_one_file(positions), [pa.int64()])(quoted(POSITION_COLUMN)))
     function = _function(_of_files(deleted), [pa.string(), pa.int64()])
     return frame.filter(function(quoted(FILE_COLUMN), quoted(POSITION_COLUMN)))
+
+
+def tells_places(plan: str) -> bool:
+    """Whether an optimized plan asks where rows lie right above the scans, beside nothing but plain columns.
+
+    A condition that names an expression twice is computed below the question, and a field of a struct beside it.
+    """
+    lines = [line.strip() for line in plan.splitlines()]
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if not any(place in line for place in _PLACES):
+            continue
+        rest = line
+        for place in _PLACES:
+            rest = rest.replace(place, "")
+        if "(" in rest or not below.startswith("TableScan:"):
+            return False
+    return True
+
+
+def sealed(frame: DataFrame) -> DataFrame:
+    """The same rows, through which no condition is pushed down; this costs the pruning inside of files."""
+    return frame.limit(_NO_LIMIT)
 
 
 def _function(function: Callable[..., pa.Array], types: list[pa.DataType]) -> Callable[..., Expr]:
