@@ -14,6 +14,7 @@ from icefusion.errors import SchemaError
 __all__ = [
     "list_offsets",
     "map_entries",
+    "nulls_of",
     "restamp",
     "restamp_batch",
     "validity_of",
@@ -83,6 +84,16 @@ def without_validity(array: pa.Array) -> pa.Array:
     if pa.types.is_list(arrow):
         return pa.Array.from_buffers(arrow, len(array), buffers[:2], offset=array.offset, children=[array.values])
     return pa.Array.from_buffers(arrow, len(array), buffers, offset=array.offset)
+
+
+def nulls_of(length: int, arrow: pa.DataType) -> pa.Array:
+    """NULLs of a type; below a NULL struct, required fields hold something, for the reason that is given above."""
+    if not pa.types.is_struct(arrow):
+        return pa.nulls(length, arrow)
+    fields = [arrow.field(i) for i in range(arrow.num_fields)]
+    children = [nulls_of(length, field.type) for field in fields]
+    children = [c if field.nullable else without_validity(c) for field, c in zip(fields, children, strict=True)]
+    return pa.Array.from_buffers(arrow, length, [pa.py_buffer(bytes((length + 7) // 8))], children=children)
 
 
 def wrap_storage(array: pa.Array, arrow: pa.DataType) -> pa.Array:
