@@ -211,13 +211,10 @@ class CaseRun:
             pattern = " ".join(record.words[1:])
             assert re.search(pattern, text), f"line {record.line}: no {pattern!r} in\n{text}"
         elif record.kind == "statement" and record.words[1] == "error":
-            pattern = " ".join(record.words[3:])
             try:
                 result = session.sql(record.sql, write_mode=self._mode, **sources)
             except ice.IcefusionError as error:
-                story = f"line {record.line}: {type(error).__name__}: {error}"
-                assert type(error).__name__ == record.words[2], story
-                assert re.search(pattern, str(error)), f"{story}\n  which {pattern!r} is not in"
+                self._check_error(record, error)
             else:
                 raise AssertionError(f"line {record.line}: no error, and {result.fetchall()}")
         elif record.kind == "statement":
@@ -228,6 +225,11 @@ class CaseRun:
             _equal(record.line, "counts", found[record.words[1]], words)
             if record.expected is not None:
                 self._check_rows(record, rows_of(result.to_arrow()))
+
+    def _check_error(self, record: Record, error: ice.IcefusionError) -> None:
+        pattern, story = " ".join(record.words[3:]), f"line {record.line}: {type(error).__name__}: {error}"
+        assert type(error).__name__ == record.words[2], story
+        assert re.search(pattern, str(error)), f"{story}\n  which {pattern!r} is not in"
 
     def _check_rows(self, record: Record, rows: list[str]) -> None:
         expected = record.expected or []

@@ -34,6 +34,7 @@ from pyiceberg.manifest import DataFile
 from pyroaring import BitMap
 
 from icefusion.bridge.align import Alignment
+from icefusion.bridge.arrays import with_nulls_below
 from icefusion.bridge.positions import Positions
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.changes.insert import InsertAlignment
@@ -139,7 +140,10 @@ class RowChanger:
         self._queries = queries
         self._handle = context.pinned.handle
         self._schema = self._handle.metadata.schema()
-        self._shown_schema = pa.schema([field.remove_metadata() for field in iceberg_to_arrow(self._schema)])
+        columns = iceberg_to_arrow(self._schema)
+        self._shown_schema = pa.schema(
+            [pa.field(column.name, with_nulls_below(pa.nulls(0, column.type)).type) for column in columns]
+        )
         self._threads = context.threads
         self._hash_joins = True
         self._inserted = 0
@@ -303,7 +307,8 @@ class RowChanger:
 
     def _merge_waves(self, merge: Merge, source: Spool, ignored: BitMap) -> Iterator[Wave]:
         narrower, values = self._narrower(merge, source)
-        question = self._queries.matched(merge, source.schema, narrower)
+        showing = self.changed.shown is not None
+        question = self._queries.matched(merge, source.schema, narrower, all_columns=showing)
         matched = self._ask(question, {SOURCE: source.source(SOURCE, without=ignored)}, values)
         yield matched
         self._check(matched)
@@ -311,7 +316,7 @@ class RowChanger:
             rest = source.source(SOURCE, without=matched.sink.source_rows | ignored)
             yield self._ask(self._queries.not_matched(merge, source.schema), {SOURCE: rest})
         if any(clause.rows == "not_matched_by_source" for clause in merge.clauses):
-            question = self._queries.not_matched_by_source(merge)
+            question = self._queries.not_matched_by_source(merge, all_columns=showing)
             yield self._ask(question, excluded=matched.sink.matched)
 
     def _narrower(self, merge: Merge, source: Spool) -> tuple[list[Piece], dict[str, pa.Scalar]]:
@@ -556,7 +561,8 @@ class RowChanger:
         """Keep rows for RETURNING; without the field ids, that are of no use there."""
         shown = self.changed.shown
         assert shown is not None  # nobody asks otherwise
-        shown.add(pa.RecordBatch.from_arrays(batch.columns, schema=shown.schema))
+        columns = [with_nulls_below(column) for column in batch.columns]
+        shown.add(pa.RecordBatch.from_arrays(columns, schema=shown.schema))
 
     def _is_empty(self, live: LiveFile, gone: Positions) -> bool:
         """Whether it is certain that no row of a file is left."""

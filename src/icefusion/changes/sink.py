@@ -110,6 +110,7 @@ class RowSink:
         self._deleted = _Collector()
         self._updated = _Collector()
         self._matched = _Collector()
+        self._shown = Positions()
         self.source_rows = BitMap()
         self.inserted = 0
 
@@ -145,7 +146,9 @@ class RowSink:
             if branch.action == "update":
                 yield NewRows(rows.new_rows(taken), taken.column(self._places[FILE_COLUMN]))
             elif self._show is not None and branch.values:
-                self._show(rows.new_rows(taken))
+                with self._lock:
+                    first = self._first_seen(taken)
+                self._show(rows.new_rows(_only(taken, first)))
 
     def finish(self) -> Duplicate | None:
         """To be called once all is taken: whether a row was taken twice in a way that makes no sense."""
@@ -190,6 +193,22 @@ class RowSink:
             return [(paths[0], positions)]
         codes = names.indices.to_numpy()
         return [(path, positions[codes == code]) for code, path in enumerate(paths)]
+
+    def _first_seen(self, batch: pa.RecordBatch) -> npt.NDArray[np.bool_]:
+        """Which rows of a batch name a row of the target that no row before them did."""
+        result = np.zeros(batch.num_rows, np.bool_)
+        names = pc.dictionary_encode(batch.column(self._places[FILE_COLUMN]))
+        positions = self._numpy(batch, POSITION_COLUMN).astype(np.uint32)
+        codes = names.indices.to_numpy()
+        for code, name in enumerate(names.dictionary.to_pylist()):
+            path = self._files_by_name[name]
+            rows = np.flatnonzero(codes == code)
+            values, first = np.unique(positions[rows], return_index=True)
+            held = self._shown.get(path)
+            new = np.ones(len(values), np.bool_) if held is None else np.array([int(v) not in held for v in values])
+            result[rows[first[new]]] = True
+            self._shown.add(path, values)
+        return result
 
     def _collect(self, collector: _Collector, identity: Sequence[tuple[str, npt.NDArray[np.uint32]]]) -> None:
         for path, positions in identity:

@@ -29,6 +29,7 @@ from icefusion.sql.lexer import Kind, tokenize
 from icefusion.sql.statements import (
     Assignment,
     Delete,
+    DeleteRow,
     Fragment,
     Identifier,
     InsertRow,
@@ -159,19 +160,22 @@ class RowQueries:
             alias = f" AS {quote_identifier(_NAMELESS)}"
         return compose("SELECT * FROM ", merge.source, alias)
 
-    def matched(self, merge: Merge, source: pa.Schema, narrower: Sequence[Piece] = ()) -> RowQuery:
+    def matched(
+        self, merge: Merge, source: pa.Schema, narrower: Sequence[Piece] = (), *, all_columns: bool = False
+    ) -> RowQuery:
         """Pairs of rows that match, and what becomes of the target's.
 
         Args:
             merge: The statement.
             source: The columns of its source.
             narrower: Further conditions on the target that follow from what is in the source.
+            all_columns: Whether somebody wants to see the rows that are removed.
         """
         clauses = [clause for clause in merge.clauses if clause.rows == "matched"]
         select = _Select()
         select.add(f'{self._source_alias(merge)}"{SOURCE_ROW_COLUMN}"', name=SOURCE_ROW_COLUMN)
         self._identity(select)
-        branches = self._branches(merge, clauses, select, source)
+        branches = self._branches(merge, clauses, select, source, all_columns=all_columns)
         target = table_piece(TARGET, self.alias)
         on = self._expression(merge, merge.on)
         query = compose(
@@ -187,11 +191,11 @@ class RowQueries:
         branches = self._branches(merge, clauses, select, source)
         return RowQuery(compose("SELECT ", *select.pieces, " FROM ", self._source_piece(merge)), branches)
 
-    def not_matched_by_source(self, merge: Merge) -> RowQuery:
+    def not_matched_by_source(self, merge: Merge, *, all_columns: bool = False) -> RowQuery:
         """The rows of the target, and what becomes of them where they match nothing."""
         clauses = [clause for clause in merge.clauses if clause.rows == "not_matched_by_source"]
         select = self._identity()
-        branches = self._branches(merge, clauses, select, None)
+        branches = self._branches(merge, clauses, select, None, all_columns=all_columns)
         return RowQuery(compose("SELECT ", *select.pieces, " FROM ", table_piece(TARGET, self.alias)), branches)
 
     def equal_keys(self, merge: Merge, source: pa.Schema) -> list[tuple[str, str]]:
@@ -222,7 +226,13 @@ class RowQueries:
         return quote_identifier(self.source_name(merge)) + "."
 
     def _branches(
-        self, merge: Merge, clauses: Sequence[MergeClause], select: _Select, source: pa.Schema | None
+        self,
+        merge: Merge,
+        clauses: Sequence[MergeClause],
+        select: _Select,
+        source: pa.Schema | None,
+        *,
+        all_columns: bool = False,
     ) -> tuple[Branch, ...]:
         """Put the number of the clause and the values of each clause into a SELECT list."""
         conditions = [
@@ -243,9 +253,11 @@ class RowQueries:
         for number, clause in enumerate(clauses, start=1):
             guard = _guard(conditions[:number])
             values = self._clause_values(merge, clause, source)
+            if all_columns and isinstance(clause.action, DeleteRow):
+                values = self._kept()
             placed: list[tuple[_Value, int]] = []
             for value in values:
-                if value.sql == self._kept_sql(value.column) and isinstance(clause.action, SetRow):
+                if value.sql == self._kept_sql(value.column) and isinstance(clause.action, SetRow | DeleteRow):
                     if value.column not in kept:
                         kept[value.column] = select.add_value(*value.sql)
                     placed.append((value, kept[value.column]))
@@ -432,7 +444,7 @@ class RowQueries:
 
 
 def _refuse_repeated(name: str, parts: Sequence[tuple[tuple[Identifier, ...], Assignment]]) -> None:
-    """Raise if something is set twice. The parser sees it where the names are alike; here it is known what they mean."""
+    """Raise if something is set twice. The parser sees that of names that are alike; here their meaning is known."""
     if len(parts) > 1 and not all(path for path, _ in parts):
         assignment = parts[-1][1]
         sql = assignment.value.sql if assignment.value is not None else None

@@ -25,7 +25,15 @@ from datafusion import functions as f
 
 from icefusion.query.columns import quoted
 
-__all__ = ["FILE_COLUMN", "MAX_SINGLE_SCANS", "POSITION_COLUMN", "SURVIVOR_BATCH_ROWS", "sealed", "surviving_rows", "tells_places"]
+__all__ = [
+    "FILE_COLUMN",
+    "MAX_SINGLE_SCANS",
+    "POSITION_COLUMN",
+    "SURVIVOR_BATCH_ROWS",
+    "sealed",
+    "surviving_rows",
+    "tells_places",
+]
 
 FILE_COLUMN = "?file?"
 POSITION_COLUMN = "?pos?"
