@@ -59,6 +59,7 @@ _SETTINGS = {
     "datafusion.execution.parquet.schema_force_view_types": "false",
     "datafusion.sql_parser.map_string_types_to_utf8view": "false",
     "datafusion.catalog.information_schema": "false",
+    "datafusion.optimizer.enable_leaf_expression_pushdown": "false",
 }
 
 # Settings that depend on the query, with what they otherwise are.
@@ -67,6 +68,9 @@ _PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _BATCH_ROWS = "datafusion.execution.batch_size"
 _PARTITIONS = "datafusion.execution.target_partitions"
 _HASH_JOINS = "datafusion.optimizer.prefer_hash_join"
+# Without this rule the functions that tell where a row lies do not reach their scan when there are filters. With it, a
+# field of a struct that is read from scans of several shapes can end up in the place of another column.
+_LEAF_PUSHDOWN = "datafusion.optimizer.enable_leaf_expression_pushdown"
 
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
 
@@ -104,6 +108,7 @@ class Engine:
             _BATCH_ROWS: batch_rows,
             _PARTITIONS: self._threads,
             _HASH_JOINS: True,
+            _LEAF_PUSHDOWN: False,
         }
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
@@ -151,6 +156,7 @@ class Engine:
         files: list[tuple[TableView, tuple[DataFile, ...]]] = []
         by_name: dict[str, LiveFile] = {}
         whole: tuple[LiveFile, ...] = ()
+        positions = False
         if views:
             with self._lock:
                 empty = {
@@ -166,6 +172,7 @@ class Engine:
                 whole += all_rows
                 frames[key] = scan.frame
                 collect_statistics = collect_statistics and not scan.may_hold_nan
+                positions = positions or view.with_identity or scan.filters_positions
                 if scan.filters_positions and batch_rows is None:
                     usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
                 by_name.update(scan.files_by_name)
@@ -177,6 +184,7 @@ class Engine:
                 _BATCH_ROWS: batch_rows or usual_rows,
                 _PARTITIONS: threads or self._threads,
                 _HASH_JOINS: hash_joins,
+                _LEAF_PUSHDOWN: positions,
             }
             frame = self._draft(query, frames, values, settings)
             frame = _without_views(frame)
