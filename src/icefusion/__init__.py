@@ -37,12 +37,14 @@ from icefusion.reports import (
     InMemoryReporter,
     LoggingReporter,
     Reporter,
+    RowCounts,
     ScanReport,
     StatementReport,
     WriteReport,
 )
 from icefusion.result import Result
 from icefusion.session import Session, connect
+from icefusion.table import IcebergTable, MergeBuilder
 from icefusion.transaction import Status, Transaction
 from icefusion.writer import IcebergTableWriter
 
@@ -60,10 +62,12 @@ __all__ = [
     "CommitStateUnknownError",
     "ConfigurationError",
     "ExecutionError",
+    "IcebergTable",
     "IcebergTableWriter",
     "IcefusionError",
     "InMemoryReporter",
     "LoggingReporter",
+    "MergeBuilder",
     "NamespaceExistsError",
     "NamespaceNotEmptyError",
     "NamespaceNotFoundError",
@@ -74,6 +78,7 @@ __all__ = [
     "Reporter",
     "Result",
     "RetryConfig",
+    "RowCounts",
     "SQLError",
     "ScanReport",
     "SchemaError",

@@ -44,8 +44,10 @@ from icefusion.reports import Reporter, StatementReport
 from icefusion.result import Result
 from icefusion.script import check_keyed, distribute
 from icefusion.sql import statements as st
+from icefusion.sql.names import parse_name
 from icefusion.sql.parser import parse_script
 from icefusion.sql.volatile import is_volatile_change
+from icefusion.table import IcebergTable
 from icefusion.transaction import Status, Transaction, TransactionState
 from icefusion.writer import IcebergTableWriter
 
@@ -258,6 +260,22 @@ class Session:
             case st.DropNamespace():
                 return self._executor.drop_namespace(statement)
 
+    def _run_change(
+        self,
+        change: st.Change,
+        params: Parameters,
+        sources: Mapping[str, Source],
+        *,
+        idempotency_key: str | None,
+        write_mode: WriteMode | None,
+    ) -> Result:
+        """Run a change that was made without a text; as `script` does with one."""
+        self._require_open()
+        _check_mode(write_mode)
+        if idempotency_key is not None:
+            check_keyed([change], in_transaction=self.in_transaction)
+        return self._change(change, Given(params, sources, mode=write_mode), idempotency_key)
+
     def _change(self, change: st.Change, given: Given, idempotency_key: str | None) -> Result:
         """Run a change; alone, it is run again on the newest state where that gives the same as running it later."""
         if self._current is not None:
@@ -390,7 +408,21 @@ class Session:
             raise TransactionError("transaction blocks were left out of order, or on another thread")
         self._local.state = None
 
-    # Writers
+    # Tables and writers
+
+    def table(self, name: str) -> IcebergTable:
+        """A table, for changes by method: ``session.table("ns.t").delete("id = 1")``.
+
+        Args:
+            name: ``namespace.table``, as in SQL.
+
+        Raises:
+            TableNotFoundError: There is no such table.
+        """
+        self._require_open()
+        table = IcebergTable(self, name)
+        self._client.resolve(parse_name(name))  # a wrong name should be told now, and not at the first change
+        return table
 
     def writer(
         self, table: str, *, retry: RetryConfig | None = None, batch: BatchConfig | None = None

@@ -59,6 +59,7 @@ _SETTINGS = {
     "datafusion.execution.parquet.schema_force_view_types": "false",
     "datafusion.sql_parser.map_string_types_to_utf8view": "false",
     "datafusion.catalog.information_schema": "false",
+    "datafusion.optimizer.enable_leaf_expression_pushdown": "false",
 }
 
 # Settings that depend on the query, with what they otherwise are.
@@ -67,6 +68,8 @@ _PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _BATCH_ROWS = "datafusion.execution.batch_size"
 _PARTITIONS = "datafusion.execution.target_partitions"
 _HASH_JOINS = "datafusion.optimizer.prefer_hash_join"
+# Without this rule the functions that tell where a row lies do not reach their scan when there are filters. With it, a
+# field of a struct that is read from scans of several shapes can end up in the place of another column.
 _LEAF_PUSHDOWN = "datafusion.optimizer.enable_leaf_expression_pushdown"
 
 _READ_ONLY = SQLOptions().with_allow_ddl(False).with_allow_dml(False).with_allow_statements(False)
@@ -105,7 +108,7 @@ class Engine:
             _BATCH_ROWS: batch_rows,
             _PARTITIONS: self._threads,
             _HASH_JOINS: True,
-            _LEAF_PUSHDOWN: True,
+            _LEAF_PUSHDOWN: False,
         }
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
@@ -171,7 +174,7 @@ class Engine:
                 collect_statistics = collect_statistics and not scan.may_hold_nan
                 if scan.filters_positions and batch_rows is None:
                     usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
-                if scan.filters_positions or scan.files_by_name:
+                if view.with_identity or scan.filters_positions:
                     located.add(key)
                 by_name.update(scan.files_by_name)
                 scans.append(report)
@@ -182,6 +185,7 @@ class Engine:
                 _BATCH_ROWS: batch_rows or usual_rows,
                 _PARTITIONS: threads or self._threads,
                 _HASH_JOINS: hash_joins,
+                _LEAF_PUSHDOWN: bool(located),
             }
             planned_frame = self._planned_plainly(query, frames, values, settings, located=bool(located))
             if planned_frame is None:
