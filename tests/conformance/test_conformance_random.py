@@ -21,14 +21,21 @@ from conformance_hooks import HOOKS
 from conformance_runner import MODES
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 import icefusion as ice
 from icefusion.config import WriteMode
 
 Row = tuple[Any, ...]
 COLUMNS = ("id", "k", "p", "v")
-MAX_ROWS = 150
+MAX_ROWS = 80
 COPY = "{copy}"  # the table as it was before the statement
 
 ids = st.none() | st.integers(0, 9)
@@ -172,6 +179,7 @@ class Changes(RuleBasedStateMachine):
         return self.session.sql(sql.replace(COPY, "ns.t"), write_mode=self.mode, **sources)
 
     @rule(given=some_rows)
+    @precondition(lambda self: self.count() < 30)
     def insert(self, given: list[Row]) -> None:
         self.both(f"INSERT INTO ns.t {values(given)}")
 
@@ -198,6 +206,7 @@ class Changes(RuleBasedStateMachine):
         self.both(f"UPDATE ns.t SET v = s.v, p = s.p FROM ({values(given)}) AS s WHERE t.id = s.id")
 
     @rule()
+    @precondition(lambda self: self.steps % 5 == 4)
     def fail(self) -> None:
         with pytest.raises(ice.SchemaError):
             self.ours("UPDATE ns.t SET v = CASE WHEN id >= 0 THEN 1.5 ELSE 0.5 END WHERE id IS NULL OR id = id")
@@ -205,6 +214,7 @@ class Changes(RuleBasedStateMachine):
             raise ice.SchemaError("")
 
     @rule()
+    @precondition(lambda self: self.count() > 25)
     def truncate(self) -> None:
         self.model.execute("DELETE FROM ns.t")
         self.ours("TRUNCATE TABLE ns.t")
@@ -321,22 +331,20 @@ class Changes(RuleBasedStateMachine):
         self.modelled(change, f"INSERT INTO ns.t {values(given)} ON CONFLICT (id) DO {action}")
 
     @rule(given=some_rows, whole=st.booleans())
+    @precondition(lambda self: self.count() > 15 or self.spec == {"p"})
     def overwrite(self, given: list[Row], whole: bool) -> None:
-        if not whole and "p" not in self.spec:
-            return
+        whole = whole or self.spec != {"p"}
         if whole:
             self.model.execute("DELETE FROM ns.t")
-        elif self.spec == {"p"}:
+        else:
             for row in given:
                 self.model.execute("DELETE FROM ns.t WHERE p IS ?", (row[2],))
-        else:
-            return
         for row in given:
             self.add(row)
         self.ours(f"INSERT OVERWRITE ns.t {'' if whole else 'PARTITION (p) '}{values(given)}")
 
     @rule(given=some_rows, letter=letters)
-    @precondition(lambda self: "p" in self.spec)
+    @precondition(lambda self: "p" in self.spec and self.count() > 3)
     def overwrite_one(self, given: list[Row], letter: str | None) -> None:
         self.model.execute("DELETE FROM ns.t WHERE p IS ?", (letter,))
         for row in given:
