@@ -32,6 +32,7 @@ from icefusion.bridge.manifests import ManifestReader
 from icefusion.config import default_threads
 from icefusion.errors import BindError, ExecutionError, StorageError
 from icefusion.naming import normalize, quote_identifier
+from icefusion.query.deletes import DeleteReader
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import plan_files
 from icefusion.query.footers import FooterReader
@@ -100,6 +101,7 @@ class Engine:
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
         self._footers = FooterReader()
+        self._deletes = DeleteReader()
         self._manifests = manifests or ManifestReader()
 
     def plan(
@@ -182,7 +184,7 @@ class Engine:
             only=view.only,
             reader=self._manifests,
         )
-        scan = scan_files(view, plan.files, self._scanner, self._footers, used=wanted.field_ids)
+        scan = scan_files(view, plan, self._scanner, self._footers, self._deletes, used=wanted.field_ids)
         report = ScanReport(
             table=view.name,
             snapshot_id=view.snapshot_id,
@@ -190,10 +192,11 @@ class Engine:
             manifests_read=plan.manifests_read,
             files_total=plan.files_total,
             files_read=len(plan.files),
+            delete_files=len(plan.delete_files),
             bytes_read=sum(file.file_size_in_bytes for file in plan.data_files),
             planning_s=time.perf_counter() - began,
         )
-        return scan, report, plan.data_files
+        return scan, report, plan.data_files + plan.delete_files
 
     def _source_frame(self, source: Source) -> DataFrame:
         return source.to_frame(self._context, self._threads, self._lock)

@@ -24,11 +24,9 @@ from datafusion import DataFrame, Expr, lit, udf
 from datafusion import functions as f
 
 from icefusion.query.columns import quoted
+from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN
 
-__all__ = ["FILE_COLUMN", "MAX_SINGLE_SCANS", "POSITION_COLUMN", "SURVIVOR_BATCH_ROWS", "surviving_rows"]
-
-FILE_COLUMN = "?file?"
-POSITION_COLUMN = "?pos?"
+__all__ = ["MAX_SINGLE_SCANS", "SURVIVOR_BATCH_ROWS", "surviving_rows"]
 
 MAX_SINGLE_SCANS = 64
 """So many files with deleted rows are scanned one by one; more of them together."""
