@@ -169,7 +169,7 @@ class Executor:
         alignment = Alignment.plan(
             planned.schema, staged.metadata.schema(), columns=None, by="position", table=staged.name
         )
-        streams = planned.streams(self._threads)
+        streams = planned.streams()
         written = self._write(staged.name, staged.metadata, staged.io, streams, alignment.apply, given.progress)
         try:
             reports = self._commit_created(staged, written, state.idempotency_key)

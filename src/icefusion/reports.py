@@ -54,6 +54,7 @@ class ScanReport:
         manifests_read: Manifests that could not be left out by their partition summaries.
         files_total: Data files in the manifests that were read.
         files_read: Data files that could hold a matching row.
+        delete_files: Delete files that apply to any of them.
         bytes_read: Their size in storage.
         planning_s: Seconds that planning took.
     """
@@ -64,6 +65,7 @@ class ScanReport:
     manifests_read: int = 0
     files_total: int = 0
     files_read: int = 0
+    delete_files: int = 0
     bytes_read: int = 0
     planning_s: float = 0.0
 

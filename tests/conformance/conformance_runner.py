@@ -40,7 +40,7 @@ from conformance_hooks import HOOKS
 import icefusion as ice
 from icefusion.config import WriteMode
 
-MODES: tuple[WriteMode, ...] = ("copy-on-write",)
+MODES: tuple[WriteMode, ...] = ("copy-on-write", "merge-on-read")
 assert set(MODES) <= set(get_args(WriteMode))
 
 

@@ -119,7 +119,7 @@ def test_every_batch_has_the_planned_schema(numbers: Table, engine: Engine) -> N
     planned = plan(
         engine, "SELECT id, half, 'x' AS s, NULL AS n FROM ns.t UNION ALL SELECT 1, 2, 'y', 3", {"ns.t": numbers}
     )
-    for stream in planned.streams(2):
+    for stream in planned.streams():
         assert all(batch.schema.equals(planned.schema, check_metadata=True) for batch in stream)
 
 

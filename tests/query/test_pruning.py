@@ -412,16 +412,6 @@ def test_pruning_never_loses_a_row(
     catalog.close()
 
 
-def test_row_level_deletes_are_refused_by_name(catalog: SqlCatalog, engine: Engine, tmp_path: Path) -> None:
-    table = catalog.create_table("ns.t", Schema(NestedField(1, "id", LongType())))
-    table.append(pa.table({"id": [1]}))
-    file = data_file(table, tmp_path / "d.parquet", pa.table({"file_path": ["x"], "pos": [0]}))
-    file._data[0] = 1  # position deletes
-    add_files(table, file)
-    with pytest.raises(UnsupportedStatementError, match=r"ns\.t has row-level deletes"):
-        run(engine, "SELECT * FROM ns.t", {"ns.t": table})
-
-
 def test_other_file_formats_are_refused_by_name(catalog: SqlCatalog, engine: Engine, tmp_path: Path) -> None:
     table = catalog.create_table("ns.t", Schema(NestedField(1, "id", LongType())))
     file = data_file(table, tmp_path / "x.orc", pa.table({"id": [1]}))

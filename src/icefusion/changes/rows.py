@@ -197,7 +197,7 @@ class RowChanger:
 
         with self.changed.phase("write"):
             result = write_streams(
-                planned.streams(self._threads),
+                planned.streams(),
                 self._target,
                 self._handle.io,
                 self._options(self._threads),
@@ -433,7 +433,7 @@ class RowChanger:
         def streams() -> Iterator[Streams]:
             for wave in waves:
                 done.append(wave)
-                yield [self._new_rows(wave, stream, held) for stream in wave.planned.streams(self._threads)]
+                yield [self._new_rows(wave, stream, held) for stream in wave.planned.streams()]
 
         with self.changed.phase("find and write"):
             self._keep(write_waves(streams(), self._target, self._handle.io, self._options(self._threads)))

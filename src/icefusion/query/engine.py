@@ -33,6 +33,7 @@ from icefusion.bridge.pruning import FileTests
 from icefusion.config import default_threads
 from icefusion.errors import BindError, ExecutionError, StorageError
 from icefusion.naming import normalize, quote_identifier
+from icefusion.query.deletes import DeleteReader
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
@@ -53,6 +54,7 @@ TableKey = tuple[str, str, str]
 """Catalog, schema and table, as DataFusion knows them."""
 
 BATCH_ROWS = 8_192
+MAX_STREAMS = 32
 
 _SETTINGS = {
     "datafusion.execution.time_zone": "UTC",
@@ -113,6 +115,7 @@ class Engine:
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
         self._footers = FooterReader()
+        self._deletes = DeleteReader()
         self._manifests = manifests or ManifestReader()
 
     def plan(
@@ -270,20 +273,21 @@ class Engine:
         if rest is not None:
             tests = FileTests(view.metadata, view.schema, rest)
             whole = tuple(live for live in plan.files if not tests.file_may_match(live.file))
-        read = tuple(live for live in plan.files if live not in whole) if whole else plan.files
-        data_files = tuple(live.file for live in read)
-        scan = scan_files(view, read, self._scanner, self._footers, used=wanted.field_ids)
+        if whole:
+            plan = plan.without(whole)
+        scan = scan_files(view, plan, self._scanner, self._footers, self._deletes, used=wanted.field_ids)
         report = ScanReport(
             table=view.name,
             snapshot_id=view.snapshot_id,
             manifests_total=plan.manifests_total,
             manifests_read=plan.manifests_read,
             files_total=plan.files_total,
-            files_read=len(read),
-            bytes_read=sum(file.file_size_in_bytes for file in data_files),
+            files_read=len(plan.files),
+            delete_files=len(plan.delete_files),
+            bytes_read=sum(file.file_size_in_bytes for file in plan.data_files),
             planning_s=time.perf_counter() - began,
         )
-        return scan, report, data_files, whole
+        return scan, report, plan.data_files + plan.delete_files, whole
 
     def _source_frame(self, source: Source) -> DataFrame:
         return source.to_frame(self._context, self._threads, self._lock)
@@ -385,15 +389,23 @@ class PlannedQuery:
         with self._running():
             stream = self._frame.execute_stream()
             self._check_files()
-        return self._drain([iter(stream)])
+        return self._drain(iter(stream))
 
-    def streams(self, count: int) -> list[Iterator[pa.RecordBatch]]:
-        """Run the query: at most `count` streams, to be drained at the same time, each by a thread of its own."""
+    def streams(self) -> list[Iterator[pa.RecordBatch]]:
+        """Run the query: one stream or several, to be drained at the same time, each by a thread of its own.
+
+        Partitions of one plan may wait for each other: those of a join tell each other what they hold. So none may be
+        left unasked while another is waited for. A stream is a partition, therefore; where that would be too many, all
+        of them are one stream, for which the engine asks them on its own threads.
+        """
         with self._running():
-            partitions: list[Iterator[Any]] = [iter(stream) for stream in self._frame.execute_stream_partitioned()]
+            partitions: list[Iterator[Any]]
+            if self._frame.execution_plan().partition_count > MAX_STREAMS:
+                partitions = [iter(self._frame.execute_stream())]
+            else:
+                partitions = [iter(stream) for stream in self._frame.execute_stream_partitioned()]
             self._check_files()
-        count = max(1, min(count, len(partitions)))
-        return [self._drain(partitions[index::count]) for index in range(count)]
+        return [self._drain(partition) for partition in partitions]
 
     def explain(self) -> str:
         """The physical plan, one operator a line."""
@@ -404,18 +416,16 @@ class PlannedQuery:
         for view, files in self._files:
             check_present(files, view.io)
 
-    def _drain(self, partitions: list[Iterator[Any]]) -> Iterator[pa.RecordBatch]:
-        """The batches of some partitions in turn, so that none of them is left waiting."""
-        while partitions:
-            for partition in tuple(partitions):
-                with self._running():
-                    batch = next(partition, None)
-                if batch is None:
-                    partitions.remove(partition)
-                    continue
-                rows = batch.to_pyarrow()
-                if rows.num_rows:
-                    yield self._stamped(rows)
+    def _drain(self, partition: Iterator[Any]) -> Iterator[pa.RecordBatch]:
+        """The batches of a partition, as pyarrow has them."""
+        while True:
+            with self._running():
+                batch = next(partition, None)
+            if batch is None:
+                return
+            rows = batch.to_pyarrow()
+            if rows.num_rows:
+                yield self._stamped(rows)
 
     def _stamped(self, rows: pa.RecordBatch) -> pa.RecordBatch:
         """The batch in the schema that was promised: nullability and metadata may differ from batch to batch."""

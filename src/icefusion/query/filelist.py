@@ -49,12 +49,13 @@ class FileScanner:
         native: Whether to try one scan over many files; False always joins single scans.
 
     Attributes:
+        context: The session.
         native: Whether one scan over many files works with this release of DataFusion.
         stores: Where files are, in the engine's words.
     """
 
     def __init__(self, context: SessionContext, *, native: bool = True) -> None:
-        self._context = context
+        self.context = context
         self.stores = ObjectStores(context)
         self.native = native and self._proves_itself()
 
@@ -71,9 +72,9 @@ class FileScanner:
         first = self._scan_one(urls[0], schema)
         if len(urls) == 1:
             return first
-        plan = first.logical_plan().to_bytes(self._context)
-        patched = LogicalPlan.from_bytes(self._context, _replace_paths(plan, urls))
-        return self._context.create_dataframe_from_logical_plan(patched)
+        plan = first.logical_plan().to_bytes(self.context)
+        patched = LogicalPlan.from_bytes(self.context, _replace_paths(plan, urls))
+        return self.context.create_dataframe_from_logical_plan(patched)
 
     def empty(self, schema: pa.Schema) -> DataFrame:
         """A DataFrame without rows."""
@@ -84,14 +85,14 @@ class FileScanner:
 
         Not safe to call from several threads at once: it goes through a name.
         """
-        self._context.register_parquet(_PASSING_NAME, NOWHERE, schema=schema, file_extension="")
+        self.context.register_parquet(_PASSING_NAME, NOWHERE, schema=schema, file_extension="")
         try:
-            return self._context.catalog(DEFAULT_CATALOG).schema(DEFAULT_SCHEMA).table(_PASSING_NAME)
+            return self.context.catalog(DEFAULT_CATALOG).schema(DEFAULT_SCHEMA).table(_PASSING_NAME)
         finally:
-            self._context.deregister_table(_PASSING_NAME)
+            self.context.deregister_table(_PASSING_NAME)
 
     def _scan_one(self, url: str, schema: pa.Schema) -> DataFrame:
-        return self._context.read_parquet(url, schema=schema, file_extension="")
+        return self.context.read_parquet(url, schema=schema, file_extension="")
 
     def _proves_itself(self) -> bool:
         """Read two files as one scan and look at the rows."""
@@ -108,9 +109,9 @@ class FileScanner:
         return rows == [0, 1]
 
     def _native_pair(self, urls: Sequence[str], schema: pa.Schema) -> DataFrame:
-        plan = self._scan_one(urls[0], schema).logical_plan().to_bytes(self._context)
-        return self._context.create_dataframe_from_logical_plan(
-            LogicalPlan.from_bytes(self._context, _replace_paths(plan, urls))
+        plan = self._scan_one(urls[0], schema).logical_plan().to_bytes(self.context)
+        return self.context.create_dataframe_from_logical_plan(
+            LogicalPlan.from_bytes(self.context, _replace_paths(plan, urls))
         )
 
 

@@ -1,22 +1,27 @@
-"""Which data files a query of a snapshot has to read.
+"""Which data files a query of a snapshot has to read, and which delete files apply to them.
 
 Planning goes from the coarse to the fine: the partition summaries of the manifest list leave out whole manifests, the
-partition values and the column bounds of the entries leave out files; see `icefusion.bridge.pruning`.
+partition values and the column bounds of the entries leave out files; see `icefusion.bridge.pruning`. That goes for
+data files only. A delete file counts as long as a data file that is left needs it (`icefusion.bridge.delete_index`),
+whatever its own bounds say; a manifest of delete files is left out where all it lists is older than every data file
+that is left.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestFile
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 
+from icefusion.bridge.delete_index import DeleteIndex
+from icefusion.bridge.entries import LiveEntry
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.pruning import FileTests
 from icefusion.errors import StorageError, UnsupportedStatementError
@@ -24,6 +29,12 @@ from icefusion.errors import StorageError, UnsupportedStatementError
 __all__ = ["FilePlan", "LiveFile", "plan_files"]
 
 PLANNING_THREADS = 8
+
+_FORMATS = {
+    DataFileContent.DATA: (FileFormat.PARQUET,),
+    DataFileContent.POSITION_DELETES: (FileFormat.PARQUET, FileFormat.PUFFIN),
+    DataFileContent.EQUALITY_DELETES: (FileFormat.PARQUET,),
+}
 
 
 @dataclass(frozen=True)
@@ -43,17 +54,37 @@ class LiveFile:
 
 @dataclass(frozen=True)
 class FilePlan:
-    """The files to read, and how many were left out on the way to them."""
+    """The files to read, and how many were left out on the way to them.
+
+    Attributes:
+        files: The data files.
+        manifests_total: Manifests of the snapshot.
+        manifests_read: Manifests that could not be left out.
+        files_total: Data files in the manifests that were read.
+        delete_entries: The delete files that apply to any of the data files, each once for each data file it may
+            reference, with their ages.
+    """
 
     files: tuple[LiveFile, ...] = ()
     manifests_total: int = 0
     manifests_read: int = 0
     files_total: int = 0
+    delete_entries: tuple[LiveEntry, ...] = ()
 
     @property
     def data_files(self) -> tuple[DataFile, ...]:
         """The data files alone."""
         return tuple(live.file for live in self.files)
+
+    def without(self, files: Sequence[LiveFile]) -> FilePlan:
+        """The plan without some of its files; delete files that are for them alone may stay."""
+        gone = {live.file.file_path for live in files}
+        return replace(self, files=tuple(live for live in self.files if live.file.file_path not in gone))
+
+    @property
+    def delete_files(self) -> tuple[DataFile, ...]:
+        """The delete files, each once."""
+        return tuple({entry.file.file_path: entry.file for entry in self.delete_entries}.values())
 
 
 def plan_files(
@@ -78,36 +109,67 @@ def plan_files(
         schema: The schema that the filter's names refer to.
         io: Where the manifests are read.
         row_filter: Which rows are wanted; None for all of them.
-        staged: Further files, not yet in a snapshot.
+        staged: Further files, not yet in a snapshot. No delete file of the snapshot applies to them.
         removed: Paths of data files that do not count any more.
         only: Paths of the data files to read; None for all.
         reader: Reads manifests; one of its own by default.
 
     Raises:
         StorageError: A manifest, or the list of them, is missing or unreadable.
-        UnsupportedStatementError: The snapshot has row-level deletes, or files that are not Parquet.
+        UnsupportedStatementError: A file is of a format that cannot be read.
     """
     reader = reader or ManifestReader()
+    read = partial(reader.entries, io=io)
     tests = FileTests(metadata, schema, AlwaysTrue() if row_filter is None else row_filter)
     manifests = _manifests(metadata, snapshot_id, io, reader)
     wanted = [manifest for manifest in manifests if tests.manifest_may_match(manifest)]
-    files: list[LiveFile] = []
-    total = 0
-    new = [LiveFile(file) for file in staged]
-    for found in (*_map(partial(_live_files, io=io, reader=reader), wanted), new):
-        counted = [live for live in found if _counts(live.file.file_path, removed, only)]
-        total += len(counted)
-        _check_readable(name, counted)
-        files += counted if tests.trivial else [live for live in counted if tests.file_may_match(live.file)]
-    return FilePlan(tuple(files), len(manifests), len(wanted), total)
+    data_manifests = [manifest for manifest in wanted if manifest.content != ManifestContent.DELETES]
+    entries = [entry for part in _map(read, data_manifests) for entry in part]
+    # Some writers list delete files among the data files; what a file is, it says itself.
+    deletes = [entry for entry in entries if entry.file.content != DataFileContent.DATA]
+    listed = [
+        entry
+        for entry in entries
+        if entry.file.content == DataFileContent.DATA and _counts(entry.file.file_path, removed, only)
+    ]
+    new = [file for file in staged if _counts(file.file_path, removed, only)]
+    _check_readable(name, [entry.file for entry in listed] + new)
+    found = listed if tests.trivial else [entry for entry in listed if tests.file_may_match(entry.file)]
+    delete_manifests = _relevant(wanted, found)
+    deletes += [entry for part in _map(read, delete_manifests) for entry in part]
+    files, applied = _with_deletes(found, DeleteIndex(deletes, metadata.specs()))
+    _check_readable(name, [entry.file for entry in applied])
+    files += [LiveFile(file) for file in new if tests.trivial or tests.file_may_match(file)]
+    return FilePlan(
+        tuple(files),
+        len(manifests),
+        len(data_manifests) + len(delete_manifests),
+        len(listed) + len(new),
+        tuple(applied),
+    )
 
 
-def _live_files(manifest: ManifestFile, io: FileIO, reader: ManifestReader) -> list[LiveFile]:
-    return [LiveFile(entry.file, entry.sequence_number) for entry in reader.entries(manifest, io)]
+def _with_deletes(entries: Sequence[LiveEntry], index: DeleteIndex) -> tuple[list[LiveFile], list[LiveEntry]]:
+    """The data files with the delete files that apply to each, and all of these."""
+    files = []
+    applied: dict[int, LiveEntry] = {}
+    for entry in entries:
+        deletes = index.applying_to(entry)
+        applied.update((id(delete), delete) for delete in deletes)
+        files.append(LiveFile(entry.file, entry.sequence_number, tuple(delete.file for delete in deletes)))
+    return files, list(applied.values())
 
 
-def _counts(path: str, removed: frozenset[str], only: frozenset[str] | None) -> bool:
-    return path not in removed and (only is None or path in only)
+def _relevant(manifests: Sequence[ManifestFile], found: Sequence[LiveEntry]) -> list[ManifestFile]:
+    """The manifests of delete files that may list one that is not older than all data files."""
+    if not found:
+        return []
+    oldest = min(entry.sequence_number for entry in found)
+    return [
+        manifest
+        for manifest in manifests
+        if manifest.content == ManifestContent.DELETES and (manifest.sequence_number or 0) >= oldest
+    ]
 
 
 def _manifests(
@@ -122,23 +184,23 @@ def _manifests(
 
 
 def _map(
-    function: Callable[[ManifestFile], list[LiveFile]], manifests: Sequence[ManifestFile]
-) -> Iterable[list[LiveFile]]:
+    function: Callable[[ManifestFile], tuple[LiveEntry, ...]], manifests: Sequence[ManifestFile]
+) -> Iterable[tuple[LiveEntry, ...]]:
     if len(manifests) <= 1:
         return map(function, manifests)
     with ThreadPoolExecutor(min(PLANNING_THREADS, len(manifests)), thread_name_prefix="icefusion-plan") as pool:
         return list(pool.map(function, manifests))
 
 
-def _check_readable(name: str, files: Iterable[LiveFile]) -> None:
-    for file in (live.file for live in files):
-        if file.content != DataFileContent.DATA:
+def _counts(path: str, removed: frozenset[str], only: frozenset[str] | None) -> bool:
+    return path not in removed and (only is None or path in only)
+
+
+def _check_readable(name: str, files: Iterable[DataFile]) -> None:
+    for file in files:
+        if file.file_format not in _FORMATS[file.content]:
+            kind = "data" if file.content == DataFileContent.DATA else "delete"
             raise UnsupportedStatementError(
-                f"table {name} has row-level deletes, which cannot be read yet",
-                hint="rewrite its data files with the engine that deleted the rows, then read again",
-            )
-        if file.file_format != FileFormat.PARQUET:
-            raise UnsupportedStatementError(
-                f"table {name} has data files in {file.file_format.value} format: {file.file_path}",
-                hint="only Parquet files can be read; rewrite the table's data files as Parquet",
+                f"table {name} has {kind} files in {file.file_format.value} format: {file.file_path}",
+                hint=f"only Parquet files can be read; rewrite the table's {kind} files as Parquet",
             )

@@ -19,7 +19,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 
 from icefusion.errors import StorageError
-from icefusion.query.presence import local_path, missing_file
+from icefusion.query.presence import kind_of, local_path, missing_file
 
 __all__ = ["FileShape", "FooterReader"]
 
@@ -101,11 +101,11 @@ def _read_schema(file: DataFile, io: FileIO) -> pa.Schema:
                 metadata = pq.read_metadata(stream)
         schema = metadata.schema.to_arrow_schema().remove_metadata()
     except FileNotFoundError as exc:
-        raise missing_file(path) from exc
+        raise missing_file(file) from exc
     except Exception as exc:
-        raise StorageError(f"cannot read data file {path}: {exc}", path=path) from exc
+        raise StorageError(f"cannot read {kind_of(file)} {path}: {exc}", path=path) from exc
     if metadata.num_rows != file.record_count:
         raise StorageError(
-            f"data file {path} has {metadata.num_rows} rows, its manifest says {file.record_count}", path=path
+            f"{kind_of(file)} {path} has {metadata.num_rows} rows, its manifest says {file.record_count}", path=path
         )
     return schema

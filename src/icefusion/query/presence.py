@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile
+from pyiceberg.manifest import DataFile, DataFileContent
 
 from icefusion.errors import StorageError
 
@@ -44,11 +44,16 @@ def local_path(location: str) -> str | None:
     return None if "://" in location else location
 
 
-def missing_file(path: str) -> StorageError:
+def kind_of(file: DataFile) -> str:
+    """What a file is called in messages."""
+    return "data file" if file.content == DataFileContent.DATA else "delete file"
+
+
+def missing_file(file: DataFile) -> StorageError:
     """The error for a file that the metadata names and storage lacks."""
     return StorageError(
-        f"data file {path} is missing in storage",
-        path=path,
+        f"{kind_of(file)} {file.file_path} is missing in storage",
+        path=file.file_path,
         hint="the table's metadata names it; restore it, or read a snapshot without it",
     )
 
@@ -57,9 +62,9 @@ def _check_local(file: DataFile, path: str) -> None:
     try:
         size_bytes = os.stat(path).st_size  # noqa: PTH116 - a Path costs more than the call, and there are many files
     except FileNotFoundError as exc:
-        raise missing_file(file.file_path) from exc
+        raise missing_file(file) from exc
     except OSError as exc:
-        raise StorageError(f"cannot read data file {file.file_path}: {exc}", path=file.file_path) from exc
+        raise StorageError(f"cannot read {kind_of(file)} {file.file_path}: {exc}", path=file.file_path) from exc
     _check_size(file, size_bytes)
 
 
@@ -67,16 +72,16 @@ def _check_remote(file: DataFile, io: FileIO) -> None:
     try:
         size_bytes = len(io.new_input(file.file_path))
     except FileNotFoundError as exc:
-        raise missing_file(file.file_path) from exc
+        raise missing_file(file) from exc
     except Exception as exc:
-        raise StorageError(f"cannot read data file {file.file_path}: {exc}", path=file.file_path) from exc
+        raise StorageError(f"cannot read {kind_of(file)} {file.file_path}: {exc}", path=file.file_path) from exc
     _check_size(file, size_bytes)
 
 
 def _check_size(file: DataFile, size_bytes: int) -> None:
     if size_bytes < file.file_size_in_bytes:
         raise StorageError(
-            f"data file {file.file_path} has {size_bytes} bytes, its manifest says {file.file_size_in_bytes}",
+            f"{kind_of(file)} {file.file_path} has {size_bytes} bytes, its manifest says {file.file_size_in_bytes}",
             path=file.file_path,
             hint="it was cut off or replaced; restore it, or read a snapshot without it",
         )

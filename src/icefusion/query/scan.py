@@ -14,12 +14,16 @@ and cannot be pruned. Files that are known to hold no NaN keep their pruning.
 That does not yet help against a column whose statistics say that all its values are one: DataFusion then puts that one
 in the place of each, NaN included. It does so only where it collects statistics while planning, so a query over such
 columns must be planned without (`FileScan.may_hold_nan`).
+
+Deleted rows are taken out in two ways: those known by position right above the scan of their file
+(`icefusion.query.survivors`), those known by value from the union of all files that such deletes apply to
+(`icefusion.query.equality`). Files without deletes have a part in neither.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -30,59 +34,28 @@ import numpy.typing as npt
 import pyarrow as pa
 from datafusion import DataFrame, Expr
 from datafusion import functions as f
-from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import DoubleType, FloatType
+from pyiceberg.types import DoubleType, FloatType, NestedField
 
 from icefusion.bridge.positions import Positions, sorted_positions
+from icefusion.bridge.pruning import schema_with_dropped_columns
 from icefusion.errors import StorageError
-from icefusion.query.columns import constant, named, quoted, read_type, relabelled, scan_field
+from icefusion.query.columns import constant, named, quoted, relabelled, scan_field
+from icefusion.query.deletes import DeleteReader
+from icefusion.query.equality import AgeClass, EqualityDeletes, KeySet, key_columns, mark
 from icefusion.query.filelist import FileScanner
-from icefusion.query.files import LiveFile
+from icefusion.query.files import FilePlan, LiveFile
 from icefusion.query.footers import FileShape, FooterReader
 from icefusion.query.mapping import ColumnSource, map_columns
-from icefusion.query.survivors import FILE_COLUMN, MAX_SINGLE_SCANS, POSITION_COLUMN, surviving_rows
+from icefusion.query.survivors import MAX_NUMBERED_SCANS, MAX_SINGLE_SCANS, surviving_rows
+from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN, TableView, view_schema
 
 __all__ = ["FILE_COLUMN", "POSITION_COLUMN", "FileScan", "TableView", "scan_files", "view_schema"]
 
 Array = npt.NDArray[np.uint32]
-
-
-@dataclass(frozen=True)
-class TableView:
-    """One table as one statement sees it.
-
-    Attributes:
-        name: The full name, for messages and reports.
-        metadata: The table.
-        io: Where its files are read.
-        snapshot_id: The snapshot to read; None for none.
-        schema: The schema that the rows are shown in: the current one, or the snapshot's for time travel.
-        staged: Files of the open transaction, read as well.
-        removed: Paths of data files that the transaction has removed: they are not read any more.
-        deleted: Rows that the transaction has deleted, in files of either kind. Not to be changed once it is here.
-        excluded: More rows that are not to be seen by this one scan; likewise.
-        only: Paths of the data files to read; None for all.
-        with_identity: Whether `FILE_COLUMN` and `POSITION_COLUMN` stand behind the table's own columns: the file as the
-            engine names it (no scheme, no leading slash; `PlannedQuery.files_by_name` knows it), and the row's place in
-            it, from 0.
-    """
-
-    name: str
-    metadata: TableMetadata
-    io: FileIO
-    snapshot_id: int | None
-    schema: Schema
-    staged: tuple[DataFile, ...] = ()
-    removed: frozenset[str] = frozenset()
-    deleted: Positions = field(default_factory=Positions)
-    excluded: Positions | None = None
-    only: frozenset[str] | None = None
-    with_identity: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,61 +107,100 @@ class _Member:
     deleted: Array
 
 
-def view_schema(schema: Schema, *, with_identity: bool = False) -> pa.Schema:
-    """The Arrow schema in which a view's rows come, all columns nullable and without field ids."""
-    fields = [pa.field(column.name, read_type(column.field_type, column.name)) for column in schema.fields]
-    if with_identity:
-        fields += [pa.field(FILE_COLUMN, pa.string()), pa.field(POSITION_COLUMN, pa.int64())]
-    return pa.schema(fields)
-
-
 def scan_files(
     view: TableView,
-    files: Sequence[LiveFile],
+    plan: FilePlan,
     scanner: FileScanner,
     footers: FooterReader,
+    deletes: DeleteReader,
     *,
     used: frozenset[int] | None = None,
 ) -> FileScan:
-    """A DataFrame over the rows of data files, in the shape of the view.
+    """A DataFrame over the rows of data files that are not deleted, in the shape of the view.
 
     Args:
         view: The table.
-        files: Data files of the table; may be empty.
+        plan: Data files of the table, with the delete files that apply to them; may be empty.
         scanner: Makes the native scans.
         footers: Knows the files' physical schemas.
+        deletes: Reads positions.
         used: Top-level field ids of the columns that the query looks at, at least; None for all. Others are in the
             result but may lack the guard against NaN.
 
     Raises:
         StorageError: A file is missing or broken, or is not what its manifest says.
+        UnsupportedStatementError: Rows are deleted in a way that cannot be read.
     """
-    if not files:
+    if not plan.files:
         return FileScan(scanner.empty(view_schema(view.schema, with_identity=view.with_identity)))
-    groups: dict[tuple[_Group, str], list[_Member]] = {}
-    mapper = _Mapper(view)
-    members = [_member(view, live, scanner) for live in files]
-    for member, shape in zip(members, footers.shapes([live.file for live in files], view.io), strict=True):
+    equality = EqualityDeletes(view, plan)
+    mapper = _Mapper(view, equality.columns)
+    positions = deletes.positions(plan.files, view.io)
+    members = [_member(view, live, scanner, positions) for live in plan.files]
+    named_by_number = view.with_identity and _apart(plan.files, scanner)
+    if named_by_number:
+        members = [replace(member, name=str(number)) for number, member in enumerate(members)]
+    groups: dict[tuple[_Group, str, AgeClass | None], list[_Member]] = {}
+    shapes = footers.shapes(plan.data_files, view.io)
+    for live, member, shape in zip(plan.files, members, shapes, strict=True):
         group = mapper.group_of(member.file, shape, used)
-        groups.setdefault((group, _store(member.url)), []).append(member)
+        groups.setdefault((group, _store(member.url), equality.class_of(live)), []).append(member)
     one_by_one = not scanner.native or sum(bool(len(member.deleted)) for member in members) <= MAX_SINGLE_SCANS
-    frames = [
-        _scan_group(group, part, mapper, scanner)
-        for (group, _), together in groups.items()
-        for part in _parts(together, one_by_one, view.with_identity and not scanner.native)
-    ]
+    frames: dict[bool, list[DataFrame]] = {False: [], True: []}
+    for (group, _, age), together in groups.items():
+        marks = () if age is None else equality.marks(age)
+        for part in _parts(together, one_by_one, named_by_number):
+            frames[age is not None].append(_scan_group(group, part, mapper, scanner, marks, by_number=named_by_number))
+    if frames[True]:
+        frame = equality.without_deleted(
+            reduce(DataFrame.union, frames[True]),
+            scanner.context,
+            lambda keys: _scan_deletes(view, keys, scanner, footers),
+        )
+        shown = view_schema(view.schema, with_identity=view.with_identity).names
+        frames[False].append(frame.select(*map(quoted, shown)))
     return FileScan(
-        reduce(DataFrame.union, frames),
-        any(group.guarded for group, _ in groups),
+        reduce(DataFrame.union, frames[False]),
+        any(group.guarded for group, _, _ in groups),
         any(len(member.deleted) for member in members),
-        _by_name(files, members) if view.with_identity else {},
+        _by_name(plan.files, members) if view.with_identity else {},
     )
 
 
-def _member(view: TableView, live: LiveFile, scanner: FileScanner) -> _Member:
+def _scan_deletes(view: TableView, keys: KeySet, scanner: FileScanner, footers: FooterReader) -> DataFrame:
+    """The rows of equality delete files: their key columns, and what decides whether they apply."""
+    columns = replace(view, schema=Schema(*keys.columns), with_identity=False, deleted=Positions(), excluded=None)
+    mapper = _Mapper(columns, keys.columns)
+    groups: dict[tuple[_Group, str, int, int], list[_Member]] = {}
+    shapes = footers.shapes([entry.file for entry in keys.entries], view.io)
+    for entry, partition, shape in zip(keys.entries, keys.partitions, shapes, strict=True):
+        path = entry.file.file_path
+        lacking = [source.column.name for source in mapper.columns(shape) if source.name is None]
+        if lacking:
+            raise StorageError(f"delete file {path} lacks column {lacking[0]}, by which it deletes", path=path)
+        member = _member(columns, LiveFile(entry.file), scanner, Positions())
+        key = mapper.group_of(entry.file, shape, frozenset()), _store(member.url), entry.sequence_number, partition
+        groups.setdefault(key, []).append(member)
+    frames = [
+        _scan_group(group, members, mapper, scanner, mark(age, partition))
+        for (group, _, age, partition), members in groups.items()
+    ]
+    return reduce(DataFrame.union, frames).select(*map(quoted, keys.names))
+
+
+def _apart(files: Sequence[LiveFile], scanner: FileScanner) -> bool:
+    """Whether each file is a scan of its own, where the rows' identity is wanted.
+
+    Then a literal tells the file, which is all but free, where the name that a joint scan gives costs its length for
+    each row. But each scan costs time to plan, and all of them are open at once.
+    """
+    return not scanner.native or len(files) <= MAX_NUMBERED_SCANS
+
+
+def _member(view: TableView, live: LiveFile, scanner: FileScanner, positions: Positions) -> _Member:
     path = live.file.file_path
     url = scanner.stores.url(path, view.io)
-    bitmaps = [held for held in (rows.get(path) for rows in (view.deleted, view.excluded) if rows) if held]
+    bitmaps = [held for held in (rows.get(path) for rows in (positions, view.deleted, view.excluded) if rows) if held]
     deleted = sorted_positions(reduce(or_, bitmaps) if bitmaps else None)
     return _Member(live.file, url, unquote(urlsplit(url).path).removeprefix("/"), deleted)
 
@@ -227,10 +239,26 @@ def _by_name(files: Sequence[LiveFile], members: Sequence[_Member]) -> dict[str,
 
 
 class _Mapper:
-    """Where each column of one view comes from, worked out once for each physical schema and partition spec."""
+    """Where each column of one view comes from, worked out once for each physical schema and partition spec.
 
-    def __init__(self, view: TableView) -> None:
+    Args:
+        view: The table.
+        keys: Columns that are read for a join, whether the view has them or not.
+    """
+
+    def __init__(self, view: TableView, keys: Sequence[NestedField] = ()) -> None:
         self.view = view
+        self.keys = keys
+        shown = {column.field_id for column in view.schema.fields}
+        dropped = {column.field_id for column in keys} - shown
+        known = schema_with_dropped_columns(view.schema, view.metadata).fields if dropped else ()
+        names = {column.field_id: column.name for column in known}
+        hidden = [
+            NestedField(c.field_id, names[c.field_id], c.field_type, initial_default=c.initial_default)
+            for c in keys
+            if c.field_id in dropped
+        ]
+        self._schema = Schema(*view.schema.fields, *hidden)
         self._mapping = view.metadata.name_mapping()
         self._specs = view.metadata.specs()
         self._columns: dict[FileShape, tuple[ColumnSource, ...]] = {}
@@ -239,7 +267,7 @@ class _Mapper:
 
     def columns(self, shape: FileShape) -> tuple[ColumnSource, ...]:
         if shape not in self._columns:
-            self._columns[shape] = map_columns(self.view.schema, shape.schema, self._mapping)
+            self._columns[shape] = map_columns(self._schema, shape.schema, self._mapping)
         return self._columns[shape]
 
     def group_of(self, file: DataFile, shape: FileShape, used: frozenset[int] | None) -> _Group:
@@ -269,18 +297,32 @@ def _identity_fields(spec: PartitionSpec | None, missing: set[int]) -> tuple[tup
     )
 
 
-def _scan_group(group: _Group, members: Sequence[_Member], mapper: _Mapper, scanner: FileScanner) -> DataFrame:
+def _scan_group(
+    group: _Group,
+    members: Sequence[_Member],
+    mapper: _Mapper,
+    scanner: FileScanner,
+    marks: Sequence[Expr] = (),
+    *,
+    by_number: bool = False,
+) -> DataFrame:
+    """The rows of a group: the view's columns; with marks also the key columns and the marks; its identity columns."""
     constants = dict(group.constants)
     with_identity = mapper.view.with_identity
     holed = bool(len(members[0].deleted))
     fields: list[pa.Field] = []
     columns: list[Expr] = []
-    plain = not with_identity and not holed
+    positions = with_identity or holed
+    plain = not positions and not marks
     taken = set(group.shape.schema.names)
-    for source in mapper.columns(group.shape):
+    shown = len(mapper.view.schema.fields)
+    values: dict[int, Expr] = {}
+    for number, source in enumerate(mapper.columns(group.shape)):
+        if number >= shown and not marks:
+            break
         column = source.column
         read = scan_field(source, taken)
-        expr = quoted(read.name)
+        expr = quoted(f"?{read.name}?" if positions else read.name)
         if source.name is None:
             if column.field_id in constants:
                 expr = constant(constants[column.field_id], column)
@@ -292,16 +334,22 @@ def _scan_group(group: _Group, members: Sequence[_Member], mapper: _Mapper, scan
             fields.append(read)
             if source.physical_type is not None:
                 expr = relabelled(expr, source)
-            elif column.field_id in group.guarded:
+            values[column.field_id] = expr
+            if column.field_id in group.guarded:
                 expr = f.nanvl(expr, expr)
+        values.setdefault(column.field_id, expr)
         plain = plain and source.name == column.name and source.physical_type is None
         plain = plain and column.field_id not in group.guarded
-        columns.append(named(expr, column))
+        if number < shown:
+            columns.append(named(expr, column))
     frame = scanner.scan([member.url for member in members], pa.schema(fields))
     if plain:
         return frame
-    if with_identity or holed:
-        raw = [quoted(read.name) for read in fields]
-        frame = surviving_rows(frame, raw, {member.name: member.deleted for member in members if holed})
+    if positions:
+        # Under other names in between: the optimizer stumbles over columns that are renamed to what they were.
+        raw = [quoted(read.name).alias(f"?{read.name}?") for read in fields]
+        deleted = {member.name: member.deleted for member in members if holed}
+        frame = surviving_rows(frame, raw, deleted, members[0].name if by_number else None)
     identity = [quoted(FILE_COLUMN), quoted(POSITION_COLUMN)] if with_identity else []
-    return frame.select(*columns, *identity)
+    joined = [*key_columns(mapper.keys, values), *marks] if marks else []
+    return frame.select(*columns, *joined, *identity)

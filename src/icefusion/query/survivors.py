@@ -24,19 +24,19 @@ from datafusion import DataFrame, Expr, lit, udf
 from datafusion import functions as f
 
 from icefusion.query.columns import quoted
+from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN
 
 __all__ = [
-    "FILE_COLUMN",
+    "MAX_NUMBERED_SCANS",
     "MAX_SINGLE_SCANS",
-    "POSITION_COLUMN",
     "SURVIVOR_BATCH_ROWS",
     "sealed",
     "surviving_rows",
     "tells_places",
 ]
 
-FILE_COLUMN = "?file?"
-POSITION_COLUMN = "?pos?"
+MAX_NUMBERED_SCANS = 12
+"""So many files whose rows are to be told apart are scanned one by one; more of them together."""
 
 MAX_SINGLE_SCANS = 64
 """So many files with deleted rows are scanned one by one; more of them together."""
@@ -53,7 +53,9 @@ _PLACES = ("input_file_name()", "file_row_index()")
 _NO_LIMIT = 2**62
 
 
-def surviving_rows(scan: DataFrame, columns: Sequence[Expr], deleted: Mapping[str, Array]) -> DataFrame:
+def surviving_rows(
+    scan: DataFrame, columns: Sequence[Expr], deleted: Mapping[str, Array], file: str | None = None
+) -> DataFrame:
     """The rows of a scan that are not deleted, with where they lie in `FILE_COLUMN` and `POSITION_COLUMN`.
 
     The functions that tell where a row lies are pushed down into the scan as long as nothing stands beside them but
@@ -65,8 +67,10 @@ def surviving_rows(scan: DataFrame, columns: Sequence[Expr], deleted: Mapping[st
         columns: Plain columns of it, which the result has too.
         deleted: Positions in ascending order, for each file of the scan by the name it has in `FILE_COLUMN`; empty
             where nothing is deleted.
+        file: What stands in `FILE_COLUMN` for a scan of one file; None for the name that the engine gives to each.
     """
-    name, position = f.input_file_name().alias(FILE_COLUMN), f.file_row_index().alias(POSITION_COLUMN)
+    name = (f.input_file_name() if file is None else lit(file)).alias(FILE_COLUMN)
+    position = f.file_row_index().alias(POSITION_COLUMN)
     frame = scan.select(*columns, name, position)
     if not deleted:
         return frame.filter(quoted(POSITION_COLUMN) >= lit(0))

@@ -1,0 +1,176 @@
+"""Positions out of position delete files and deletion vectors.
+
+What a delete file says does not change, so what was read last is kept, up to a number of bytes; threads share it. A
+delete file that is missing, cut off or not what its manifest says is an error that names it: fewer deletes would be
+rows that come back.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
+from operator import or_
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyroaring import BitMap
+
+from icefusion.bridge.delete_index import PATH_FIELD_ID, POSITION_FIELD_ID
+from icefusion.bridge.entries import content_range
+from icefusion.bridge.positions import Positions
+from icefusion.bridge.schema import FIELD_ID_KEY
+from icefusion.errors import StorageError
+from icefusion.query.deletion_vectors import read_vector
+from icefusion.query.files import LiveFile
+from icefusion.query.presence import local_path, missing_file
+
+__all__ = ["DeleteReader"]
+
+MAX_CACHED_BYTES = 128 * 1024 * 1024
+READING_THREADS = 8
+
+_BYTES_A_POSITION = 4  # at most; dense ones take less
+_BYTES_A_FILE = 400
+_BATCH_ROWS = 1 << 17
+
+_Key = tuple[str, str | tuple[int, int] | None]
+
+
+class DeleteReader:
+    """Reads which positions are deleted, and remembers what it read last.
+
+    Args:
+        max_bytes: How much to remember.
+    """
+
+    def __init__(self, max_bytes: int = MAX_CACHED_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._held: OrderedDict[_Key, Positions] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def positions(self, files: Sequence[LiveFile], io: FileIO) -> Positions:
+        """The rows of data files that their position delete files and deletion vectors delete.
+
+        Raises:
+            StorageError: A delete file is missing, or not what its manifest says.
+        """
+        needed: dict[_Key, tuple[DataFile, list[str]]] = {}
+        for live in files:
+            for delete in live.deletes:
+                if delete.content == DataFileContent.POSITION_DELETES:
+                    path = live.file.file_path
+                    needed.setdefault(_key(delete, path), (delete, []))[1].append(path)
+        found: dict[str, list[BitMap]] = {}
+        for part in _map(partial(self._wanted_part, io=io), list(needed.items())):
+            for path, bitmap in part:
+                found.setdefault(path, []).append(bitmap)
+        return Positions({path: reduce(or_, bitmaps) for path, bitmaps in found.items()})
+
+    def _wanted_part(self, item: tuple[_Key, tuple[DataFile, list[str]]], io: FileIO) -> list[tuple[str, BitMap]]:
+        key, (delete, paths) = item
+        positions = self._recall(key)
+        if positions is None:
+            positions = _read(delete, paths[0], io)
+            self._remember(key, positions)
+        return [(path, bitmap) for path in paths if (bitmap := positions.get(path)) is not None]
+
+    def _recall(self, key: _Key) -> Positions | None:
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+            return self._held.get(key)
+
+    def _remember(self, key: _Key, positions: Positions) -> None:
+        with self._lock:
+            if key not in self._held and _size(positions) <= self._max_bytes:
+                self._held[key] = positions
+                self._bytes += _size(positions)
+            while self._bytes > self._max_bytes:
+                self._bytes -= _size(self._held.popitem(last=False)[1])
+
+
+def _key(delete: DataFile, path: str) -> _Key:
+    """What is read at once: a position delete file as a whole, of a Puffin file the part about one data file."""
+    if delete.file_format != FileFormat.PUFFIN:
+        return delete.file_path, None
+    return delete.file_path, content_range(delete) or path
+
+
+def _size(positions: Positions) -> int:
+    return len(positions) * _BYTES_A_POSITION + (len(positions.paths()) + 1) * _BYTES_A_FILE
+
+
+def _map(
+    function: Callable[[tuple[_Key, tuple[DataFile, list[str]]]], list[tuple[str, BitMap]]],
+    items: list[tuple[_Key, tuple[DataFile, list[str]]]],
+) -> Iterator[list[tuple[str, BitMap]]]:
+    if len(items) <= 1:
+        yield from map(function, items)
+        return
+    with ThreadPoolExecutor(min(READING_THREADS, len(items)), thread_name_prefix="icefusion-deletes") as pool:
+        yield from pool.map(function, items)
+
+
+def _read(delete: DataFile, data_path: str, io: FileIO) -> Positions:
+    path = delete.file_path
+    try:
+        if delete.file_format == FileFormat.PUFFIN:
+            return Positions({data_path: read_vector(delete, data_path, io)})
+        return _read_parquet(delete, io)
+    except FileNotFoundError as exc:
+        raise missing_file(delete) from exc
+    except StorageError:
+        raise
+    except Exception as exc:
+        raise StorageError(f"cannot read delete file {path}: {exc}", path=path) from exc
+
+
+def _read_parquet(delete: DataFile, io: FileIO) -> Positions:
+    local = local_path(delete.file_path)
+    if local is not None:
+        return _positions_in(local, delete)
+    with io.new_input(delete.file_path).open() as stream:
+        return _positions_in(stream, delete)
+
+
+def _positions_in(source: object, delete: DataFile) -> Positions:
+    with pq.ParquetFile(source) as probe:
+        if probe.metadata.num_rows != delete.record_count:
+            raise ValueError(f"it has {probe.metadata.num_rows} rows, its manifest says {delete.record_count}")
+        names = (
+            _column(probe.schema_arrow, PATH_FIELD_ID, "file_path"),
+            _column(probe.schema_arrow, POSITION_FIELD_ID, "pos"),
+        )
+        positions = Positions()
+        for batch in probe.iter_batches(_BATCH_ROWS, columns=list(names)):
+            _add(positions, batch.column(names[0]), batch.column(names[1]))
+    return positions
+
+
+def _column(schema: pa.Schema, field_id: int, name: str) -> str:
+    for field in schema:
+        if (field.metadata or {}).get(FIELD_ID_KEY) == str(field_id).encode():
+            return str(field.name)
+    if name in schema.names:
+        return name
+    raise ValueError(f"it has no column {name}")
+
+
+def _add(result: Positions, paths: pa.Array, positions: pa.Array) -> None:
+    """Add the rows of a batch. They are sorted by path where the writer kept to the specification."""
+    if paths.null_count or positions.null_count:
+        raise ValueError("it has a row without path or position")
+    encoded = paths.dictionary_encode()
+    codes, places = encoded.indices.to_numpy(), positions.to_numpy()
+    order = np.argsort(codes, kind="stable")
+    codes, places = codes[order], places[order]
+    starts = np.flatnonzero(np.diff(codes, prepend=-1))
+    for start, end in zip(starts, np.append(starts[1:], len(codes)), strict=True):
+        result.add(encoded.dictionary[int(codes[start])].as_py(), places[start:end])
