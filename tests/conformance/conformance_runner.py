@@ -148,18 +148,17 @@ class CaseRun:
         with self._prepared() as session:
             before = self._state(session, rows=False)
             for place, record in enumerate(self._case.records):
-                follows = self._case.records[place + 1] if place + 1 < len(self._case.records) else None
-                counts_files = record.kind == "statement" and follows is not None and follows.kind == "files"
-                listed = self._data_files(session, record.sql) if counts_files else set()
+                said = self._said_of_files(place) if record.kind == "statement" else None
+                listed = self._data_files(session, record.sql) if said else set()
                 self._run(session, record, fresh=True)
                 if record.kind in ("statement", "explain"):
                     after = self._state(session, rows=False)
                     self._check_step(record, before, after)
                     before = after
-                if counts_files and follows is not None and (len(follows.words) == 3 or self._mode in follows.words):
+                if said is not None:
                     now = self._data_files(session, record.sql)
                     changed = [f"+{len(now - listed)}", f"-{len(listed - now)}"]
-                    _equal(follows.line, "files", changed, follows.words[-2:])
+                    _equal(said.line, "files", changed, said.words[-2:])
             self._state(session, by_pyiceberg=True)
 
     def block(self) -> None:
@@ -182,6 +181,15 @@ class CaseRun:
                 made = len(after.snapshots[name]) - len(earlier)
                 assert made <= 1, f"line {self._case.line}: the block made {made} snapshots of {name}"
                 assert made == 1 or after.rows[name] == before.rows[name]
+
+    def _said_of_files(self, place: int) -> Record | None:
+        """What is said of the files of a statement, in this mode."""
+        for record in self._case.records[place + 1 :]:
+            if record.kind != "files":
+                break
+            if len(record.words) == 3 or self._mode in record.words:
+                return record
+        return None
 
     def _prepared(self) -> ice.Session:
         session = ice.connect(self._folder)

@@ -42,6 +42,7 @@ ids = st.none() | st.integers(0, 9)
 letters = st.none() | st.sampled_from("abc")
 rows = st.tuples(ids, ids, letters, st.none() | st.integers(-5, 20))
 some_rows = st.lists(rows, min_size=1, max_size=6)
+keyed_rows = st.lists(rows, min_size=1, max_size=6, unique_by=lambda row: row[0])
 
 
 def literal(value: Any) -> str:
@@ -60,8 +61,10 @@ def values(given: list[Row]) -> str:
 
 def atoms() -> st.SearchStrategy[str]:
     numbers = st.sampled_from(["id", "k", "v", "t.id", "ns.t.v"])
-    compared = st.builds("{} {} {}".format, numbers, st.sampled_from("= <> < <= > >=".split()), st.integers(0, 9))
-    texts = st.builds("p {} '{}'".format, st.sampled_from("= <> < >=".split()), st.sampled_from("abc"))
+    compared = st.builds(
+        "{} {} {}".format, numbers, st.sampled_from(["=", "<>", "<", "<=", ">", ">="]), st.integers(0, 9)
+    )
+    texts = st.builds("p {} '{}'".format, st.sampled_from(["=", "<>", "<", ">="]), st.sampled_from("abc"))
     nulls = st.builds("{} IS {}NULL".format, st.sampled_from(COLUMNS), st.sampled_from(["", "NOT "]))
     lists = st.builds(
         lambda column, word, items: f"{column} {word} ({', '.join(map(literal, items))})",
@@ -127,7 +130,7 @@ by_source_clauses = st.lists(st.tuples(limits, st.sampled_from(["update", "delet
 new_clauses = st.lists(st.tuples(limits, st.sampled_from(["insert", "all", "nothing"])), max_size=2)
 
 
-class Twice(Exception):
+class TwiceError(Exception):
     """A row would be changed twice."""
 
 
@@ -201,17 +204,20 @@ class Changes(RuleBasedStateMachine):
         self.model.execute(f"DELETE FROM ns.t WHERE id IN (SELECT id FROM ({values(given)})) AND v IS NOT NULL")
         self.ours(f"DELETE FROM ns.t USING ({values(given)}) AS s WHERE t.id = s.id AND t.v IS NOT NULL")
 
-    @rule(given=st.lists(rows, min_size=1, max_size=6, unique_by=lambda row: row[0]))
+    @rule(given=keyed_rows)
     def update_from(self, given: list[Row]) -> None:
         self.both(f"UPDATE ns.t SET v = s.v, p = s.p FROM ({values(given)}) AS s WHERE t.id = s.id")
 
     @rule()
     @precondition(lambda self: self.steps % 5 == 4)
     def fail(self) -> None:
+        # 1.5 fits no bigint, which the types do not tell.
+        sql = "UPDATE ns.t SET v = CASE WHEN id >= 0 THEN 1.5 ELSE 0.5 END"
+        if not self.count():
+            assert self.ours(sql).rows_updated == 0
+            return
         with pytest.raises(ice.SchemaError):
-            self.ours("UPDATE ns.t SET v = CASE WHEN id >= 0 THEN 1.5 ELSE 0.5 END WHERE id IS NULL OR id = id")
-            assert not self.count(), "there was nothing that could fail"
-            raise ice.SchemaError("")
+            self.ours(sql)
 
     @rule()
     @precondition(lambda self: self.count() > 25)
@@ -229,7 +235,7 @@ class Changes(RuleBasedStateMachine):
         self.model.execute("SAVEPOINT one")
         try:
             change()
-        except Twice:
+        except TwiceError:
             self.model.execute("ROLLBACK TO one")
             with pytest.raises(ice.CardinalityError):
                 self.ours(sql)
@@ -244,12 +250,7 @@ class Changes(RuleBasedStateMachine):
     def keyed(self, key: Any) -> list[Row]:
         return self.model.execute("SELECT rowid, id, k, p, v FROM ns.t WHERE id = ?", (key,)).fetchall()
 
-    @rule(
-        given=some_rows | st.lists(rows, min_size=1, max_size=6, unique_by=lambda row: row[0]),
-        matched=matched_clauses,
-        new=new_clauses,
-        by_source=by_source_clauses,
-    )
+    @rule(given=keyed_rows, matched=matched_clauses, new=new_clauses, by_source=by_source_clauses)
     def merge(
         self,
         given: list[Row],
@@ -257,7 +258,7 @@ class Changes(RuleBasedStateMachine):
         new: list[tuple[int | None, str]],
         by_source: list[tuple[int | None, str]],
     ) -> None:
-        """Clauses of WHEN MATCHED look at the target's v, as those for rows of the target alone; others at the source's."""
+        """Conditions of WHEN NOT MATCHED look at the source's v, all others at the target's."""
         if not matched and not new and not by_source:
             matched = [(None, "all")]
         matched, new, by_source = reached(matched), reached(new), reached(by_source)
@@ -276,7 +277,7 @@ class Changes(RuleBasedStateMachine):
                     if done == "nothing":
                         continue
                     if rowid in taken and {done, taken[rowid]} != {"delete"}:
-                        raise Twice
+                        raise TwiceError
                     taken[rowid] = done
                     row = {"all": source, "delete": None, "update": (old[0], source[1], old[2], source[3])}[done]
                     changed.append((rowid, row))
@@ -314,12 +315,18 @@ class Changes(RuleBasedStateMachine):
                 sql += f" {head}{'' if limit is None else f' AND {side}.v > {limit}'} THEN {texts[done]}"
         self.modelled(change, sql)
 
+    @rule(given=some_rows, matched=matched_clauses, new=new_clauses)
+    def merge_any_keys(
+        self, given: list[Row], matched: list[tuple[int | None, str]], new: list[tuple[int | None, str]]
+    ) -> None:
+        self.merge(given, matched, new, [])
+
     @rule(given=some_rows, update=st.booleans())
     def upsert(self, given: list[Row], update: bool) -> None:
         def change() -> None:
             keys = [row[0] for row in given if row[0] is not None]
             if update and len(set(keys)) < len(keys):
-                raise Twice
+                raise TwiceError
             for row in given:
                 if not self.keyed(row[0]):
                     self.add(row)
