@@ -25,7 +25,7 @@ from icefusion.errors import BindError, UnsupportedStatementError
 from icefusion.naming import find_name, nearest, normalize, quote_identifier
 from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN
 from icefusion.sql.compose import Piece, compose, table_piece, unqualified
-from icefusion.sql.lexer import Kind, tokenize
+from icefusion.sql.lexer import Kind, read_identifier, tokenize
 from icefusion.sql.statements import (
     Assignment,
     Delete,
@@ -415,8 +415,18 @@ class RowQueries:
         return compose("SELECT ", *select.pieces, " FROM ", *before, table_piece(TARGET, self.alias), *condition)
 
     def _behind_from(self, others: Fragment | None) -> Sequence[Piece]:
+        if others is None:
+            return []
+        for name, offset in _names_in_from(others):
+            if name == self.alias:
+                raise BindError(
+                    f"table name {name} is given twice",
+                    sql=others.sql or None,
+                    offset=offset,
+                    hint=f"give one of the two another name: {self.table} AS other",
+                )
         # The other tables come first: of two tables of unknown size DataFusion keeps the first in memory.
-        return [] if others is None else [others, "\n, "]
+        return [others, "\n, "]
 
     def _own(self, fragment: Fragment) -> Fragment:
         return fragment if self._has_alias else unqualified(fragment, self.table, self.alias)
@@ -441,6 +451,22 @@ class RowQueries:
                 hint=f"did you mean {near}?" if near else f"columns: {', '.join(self._columns)}",
             )
         return exact
+
+
+def _names_in_from(others: Fragment) -> Iterator[tuple[str, int]]:
+    """What the tables of a FROM list go by, those inside of subqueries left out, and where they stand."""
+    for reference in others.tables:
+        before = [token.key for token in tokenize(others.text[: reference.start])]
+        if before.count("(") != before.count(")"):
+            continue
+        name = reference.name.parts[-1]
+        if reference.has_alias:
+            behind = tokenize(others.text[reference.end :])
+            token = behind[1] if behind[0].key == "AS" else behind[0]
+            if token.kind not in (Kind.WORD, Kind.QUOTED):
+                continue
+            name = read_identifier(token)
+        yield normalize(name), reference.name.offset
 
 
 def _refuse_repeated(name: str, parts: Sequence[tuple[tuple[Identifier, ...], Assignment]]) -> None:
