@@ -20,6 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ from icefusion.bridge.pruning import FileTests
 from icefusion.config import default_threads
 from icefusion.errors import BindError, ExecutionError, StorageError
 from icefusion.naming import normalize, quote_identifier
+from icefusion.query.aside import set_aside
 from icefusion.query.deletes import DeleteReader
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
@@ -160,6 +162,7 @@ class Engine:
         by_name: dict[str, LiveFile] = {}
         whole: tuple[LiveFile, ...] = ()
         positions = False
+        found_scans: dict[TableKey, FileScan] = {}
         if views:
             with self._lock:
                 empty = {
@@ -173,7 +176,7 @@ class Engine:
                 rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
                 scan, report, found, all_rows = self._scan(view, wanted[key], rest)
                 whole += all_rows
-                frames[key] = scan.frame
+                found_scans[key] = scan
                 collect_statistics = collect_statistics and not scan.may_hold_nan
                 positions = positions or view.with_identity or scan.filters_positions
                 if scan.filters_positions and batch_rows is None:
@@ -181,6 +184,9 @@ class Engine:
                 by_name.update(scan.files_by_name)
                 scans.append(report)
                 files.append((view, found))
+        with _translated(query, planning=False):
+            for key, scan in found_scans.items():
+                frames[key] = self._joined(scan.parts, with_positions=positions)
         with _translated(query, planning=True):
             settings = {
                 _COLLECT_STATISTICS: collect_statistics,
@@ -257,6 +263,21 @@ class Engine:
             planning_s=time.perf_counter() - began,
         )
         return scan, report, plan.data_files + plan.delete_files, whole
+
+    def _joined(self, parts: Sequence[DataFrame], *, with_positions: bool) -> DataFrame:
+        """One DataFrame of several.
+
+        With the rule that positions need, fields of structs cannot be planned over a union. So each part is read by
+        itself then, into a temporary file.
+        """
+        if len(parts) > 1 and with_positions:
+            read = []
+            for part in parts:
+                with self._lock, self._set({_LEAF_PUSHDOWN: True}):
+                    frame = self._context.create_dataframe_from_logical_plan(part.logical_plan())
+                read += set_aside(frame)
+            return self._context.from_arrow(pa.Table.from_batches(read, parts[0].schema()))
+        return reduce(DataFrame.union, parts)
 
     def _source_frame(self, source: Source) -> DataFrame:
         return source.to_frame(self._context, self._threads, self._lock)
