@@ -184,7 +184,15 @@ class Engine:
             only=view.only,
             reader=self._manifests,
         )
-        scan = scan_files(view, plan, self._scanner, self._footers, self._deletes, used=wanted.field_ids)
+        scan = scan_files(
+            view,
+            plan,
+            self._scanner,
+            self._footers,
+            self._deletes,
+            used=wanted.field_ids,
+            without_statistics=self._without_statistics,
+        )
         report = ScanReport(
             table=view.name,
             snapshot_id=view.snapshot_id,
@@ -197,6 +205,11 @@ class Engine:
             planning_s=time.perf_counter() - began,
         )
         return scan, report, plan.data_files + plan.delete_files
+
+    def _without_statistics(self, frame: DataFrame) -> DataFrame:
+        """The same frame, so that it can be run by itself and no value is taken from statistics."""
+        with self._lock, self._set({_COLLECT_STATISTICS: False}):
+            return self._context.create_dataframe_from_logical_plan(frame.logical_plan())
 
     def _source_frame(self, source: Source) -> DataFrame:
         return source.to_frame(self._context, self._threads, self._lock)
