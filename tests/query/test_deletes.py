@@ -267,6 +267,15 @@ def test_null_and_nan_are_values_to_delete_by(catalog: SqlCatalog, engine: Engin
         catalog.load_table("ns.t").manage_snapshots().rollback_to_snapshot(good).commit()
 
 
+def test_statistics_do_not_stand_in_for_nan(catalog: SqlCatalog, engine: Engine) -> None:
+    table = make_table(catalog, NestedField(1, "id", LongType()), NestedField(2, "f", DoubleType()))
+    # Of both columns the statistics say that every value is 1.5.
+    table = commit(table, rows_file(table, [{"id": 0, "f": NAN}, {"id": 1, "f": 1.5}]))
+    table = commit(table, rows_file(table, [{"id": 2, "f": 2.5}]))
+    table = commit(table, equality_deletes(table, [{"f": NAN}, {"f": 2.5}], ["f"]))
+    assert ids(engine, table) == [1]
+
+
 def test_several_columns_and_several_sets_of_columns(catalog: SqlCatalog, engine: Engine) -> None:
     table = make_table(
         catalog, NestedField(1, "id", LongType()), NestedField(2, "s", StringType()), NestedField(3, "f", FloatType())

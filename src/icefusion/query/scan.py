@@ -22,7 +22,7 @@ Deleted rows are taken out in two ways: those known by position right above the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
@@ -116,6 +116,7 @@ def scan_files(
     deletes: DeleteReader,
     *,
     used: frozenset[int] | None = None,
+    without_statistics: Callable[[DataFrame], DataFrame],
 ) -> FileScan:
     """A DataFrame over the rows of data files that are not deleted, in the shape of the view.
 
@@ -127,6 +128,7 @@ def scan_files(
         deletes: Reads positions.
         used: Top-level field ids of the columns that the query looks at, at least; None for all. Others are in the
             result but may lack the guard against NaN.
+        without_statistics: Makes a frame that can be run while this one is still planned.
 
     Raises:
         StorageError: A file is missing or broken, or is not what its manifest says.
@@ -157,14 +159,17 @@ def scan_files(
     marked = frames[True] if nested or not frames[True] else [reduce(DataFrame.union, frames[True])]
     for frame in marked:
         left = equality.without_deleted(
-            frame, scanner.context, lambda keys: _scan_deletes(view, keys, scanner, footers)
+            frame,
+            scanner.context,
+            lambda keys: _scan_deletes(view, keys, scanner, footers),
+            without_statistics,
         )
         shown = view_schema(view.schema, with_identity=view.with_identity).names
         frames[False].append(left.select(*map(quoted, shown)))
     parts = frames[False]
     return FileScan(
         tuple(parts) if nested else (reduce(DataFrame.union, parts),),
-        any(group.guarded for group, _, _ in groups),
+        any(group.guarded for group, _, _ in groups) or equality.has_floats,
         any(len(member.deleted) for member in members),
         _by_name(plan.files, members) if view.with_identity else {},
     )
