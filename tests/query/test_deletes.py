@@ -433,7 +433,7 @@ def test_identity_is_that_of_the_file_whatever_was_deleted(pair: Any, engine: En
     view = replace(view_of(table), with_identity=True, deleted=mine)
     planned = plan(engine, f'SELECT "{FILE_COLUMN}" AS f, "{POSITION_COLUMN}" AS p, id FROM ns.t', {"ns.t": view})
     found = pa.Table.from_batches(planned.stream(), planned.schema).to_pylist()
-    assert sorted((planned.files_by_name[r["f"]].file_path, r["p"], r["id"]) for r in found) == sorted(
+    assert sorted((planned.files_by_name[r["f"]].file.file_path, r["p"], r["id"]) for r in found) == sorted(
         ((one if i < 10 else two).file_path, i % 10, i) for i in range(20) if i not in (0, 13, 5, 16, 1)
     )
 

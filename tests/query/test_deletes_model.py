@@ -212,6 +212,6 @@ def test_a_random_history_is_read_as_the_model_says(
             planned = plan(engine, text, {"ns.t": replace(view, with_identity=True)})
             rows = pa.Table.from_batches(planned.stream(), planned.schema).to_pylist()
             assert sorted(
-                (planned.files_by_name[row.pop(FILE_COLUMN)].file_path, row.pop(POSITION_COLUMN), plain(row))
+                (planned.files_by_name[row.pop(FILE_COLUMN)].file.file_path, row.pop(POSITION_COLUMN), plain(row))
                 for row in rows
             ) == sorted((path, place, plain(row)) for path, place, row in live if keeps(row)), condition
