@@ -114,21 +114,6 @@ def test_a_write_to_a_v3_table_is_refused_with_the_reason(session: icefusion.Ses
 # Deletes
 
 
-@pytest.mark.parametrize("version", ["2", "3"])
-def test_a_table_with_row_level_deletes_is_refused_rather_than_misread(
-    session: icefusion.Session, made_by_spark: Any, version: str
-) -> None:
-    name = made_by_spark(
-        "ALTER TABLE {table} SET TBLPROPERTIES ('write.delete.mode'='merge-on-read')",
-        "DELETE FROM {table} WHERE id = 2",
-        format_version=version,
-    )
-    with pytest.raises(UnsupportedStatementError, match="delete"):
-        session.sql(f"SELECT * FROM {name}").fetchall()
-    with pytest.raises(UnsupportedStatementError, match="delete"):
-        session.sql(f"SELECT count(*) FROM {name}").fetchall()
-
-
 def test_the_snapshot_before_row_level_deletes_is_read(session: icefusion.Session, made_by_spark: Any) -> None:
     name = made_by_spark(
         "ALTER TABLE {table} SET TBLPROPERTIES ('write.delete.mode'='merge-on-read')",
@@ -148,6 +133,7 @@ def test_an_append_leaves_row_level_deletes_in_force(
     session.writer(name).write_batches(MORE_ROWS.to_batches())
     expected = rows_of(pa.concat_tables([SOME_ROWS.filter(pa.array([True, False, True, True])), MORE_ROWS]))
     assert rows(spark.rows(location_of(session, name))) == expected
+    assert read(session, name) == expected
 
 
 def test_copy_on_write_changes_by_spark_are_read(session: icefusion.Session, made_by_spark: Any) -> None:

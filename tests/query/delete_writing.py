@@ -19,11 +19,13 @@ from pyiceberg.manifest import (
     ManifestWriterV2,
     write_manifest_list,
 )
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, AssertTableUUID, SetSnapshotRefUpdate
 from pyiceberg.typedef import Record
+from pyiceberg.types import IntegerType, ListType, NestedField, StructType
 from pyroaring import BitMap
 from query_helpers import data_file
 
@@ -48,13 +50,30 @@ class EntryWriter(ManifestWriterV2):
         return {**super()._meta, "content": "deletes" if self._content == ManifestContent.DELETES else "data"}
 
     def new_writer(self) -> AvroOutputFile[ManifestEntry]:
+        schema = _with_int_equality_ids(self._with_partition(3))
         return AvroOutputFile[ManifestEntry](
             output_file=self._output_file,
-            file_schema=self._with_partition(3),
-            record_schema=self._with_partition(3),
+            file_schema=schema,
+            record_schema=schema,
             schema_name="manifest_entry",
             metadata=self._meta,
         )
+
+
+def _with_int_equality_ids(schema: Schema) -> Schema:
+    """The schema of a manifest with ids of the type that the specification says; PyIceberg writes longs.
+
+    The reference implementation fails on those.
+    """
+    data_file = schema.find_field("data_file")
+    fields = [
+        NestedField(135, "equality_ids", ListType(136, IntegerType(), element_required=True), required=False)
+        if field.field_id == 135
+        else field
+        for field in data_file.field_type.fields
+    ]
+    replaced = NestedField(2, "data_file", StructType(*fields), required=True)
+    return Schema(*(replaced if field.field_id == 2 else field for field in schema.fields))
 
 
 def commit(table: Table, *files: DataFile) -> Table:

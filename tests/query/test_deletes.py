@@ -267,6 +267,15 @@ def test_null_and_nan_are_values_to_delete_by(catalog: SqlCatalog, engine: Engin
         catalog.load_table("ns.t").manage_snapshots().rollback_to_snapshot(good).commit()
 
 
+def test_statistics_do_not_stand_in_for_nan(catalog: SqlCatalog, engine: Engine) -> None:
+    table = make_table(catalog, NestedField(1, "id", LongType()), NestedField(2, "f", DoubleType()))
+    # Of both columns the statistics say that every value is 1.5.
+    table = commit(table, rows_file(table, [{"id": 0, "f": NAN}, {"id": 1, "f": 1.5}]))
+    table = commit(table, rows_file(table, [{"id": 2, "f": 2.5}]))
+    table = commit(table, equality_deletes(table, [{"f": NAN}, {"f": 2.5}], ["f"]))
+    assert ids(engine, table) == [1]
+
+
 def test_several_columns_and_several_sets_of_columns(catalog: SqlCatalog, engine: Engine) -> None:
     table = make_table(
         catalog, NestedField(1, "id", LongType()), NestedField(2, "s", StringType()), NestedField(3, "f", FloatType())
@@ -424,7 +433,7 @@ def test_identity_is_that_of_the_file_whatever_was_deleted(pair: Any, engine: En
     view = replace(view_of(table), with_identity=True, deleted=mine)
     planned = plan(engine, f'SELECT "{FILE_COLUMN}" AS f, "{POSITION_COLUMN}" AS p, id FROM ns.t', {"ns.t": view})
     found = pa.Table.from_batches(planned.stream(), planned.schema).to_pylist()
-    assert sorted((planned.files_by_name[r["f"]].file_path, r["p"], r["id"]) for r in found) == sorted(
+    assert sorted((planned.files_by_name[r["f"]].file.file_path, r["p"], r["id"]) for r in found) == sorted(
         ((one if i < 10 else two).file_path, i % 10, i) for i in range(20) if i not in (0, 13, 5, 16, 1)
     )
 

@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -93,26 +93,38 @@ def test_a_name_of_four_parts_is_refused(numbers: Table, engine: Engine) -> None
         run(engine, "SELECT * FROM a.b.c.d", {"a.b.c.d": numbers})
 
 
+def _drained(streams: Sequence[Iterator[pa.RecordBatch]]) -> list[int]:
+    """The first column of all streams, each drained by a thread of its own."""
+    found: list[int] = []
+    lock = threading.Lock()
+
+    def drain(stream: Iterator[pa.RecordBatch]) -> None:
+        for batch in stream:
+            with lock:
+                found.extend(batch.column(0).to_pylist())
+
+    threads = [threading.Thread(target=drain, args=(stream,), daemon=True) for stream in streams]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive(), "a stream waits for another one"
+    return sorted(found)
+
+
 def test_streams_together_hold_every_row_once(numbers: Table, engine: Engine) -> None:
-    for count in (1, 2, 5):
-        streams = plan(engine, "SELECT id FROM ns.t UNION ALL SELECT id + 100 FROM ns.t", {"ns.t": numbers}).streams(
-            count
-        )
-        assert len(streams) <= count
-        found: list[int] = []
-        lock = threading.Lock()
+    streams = plan(engine, "SELECT id FROM ns.t UNION ALL SELECT id + 100 FROM ns.t", {"ns.t": numbers}).streams()
+    assert len(streams) > 1
+    assert _drained(streams) == sorted([*range(40), *range(100, 140)])
 
-        def drain(stream: Iterator[pa.RecordBatch], found: list[int] = found, lock: threading.Lock = lock) -> None:
-            for batch in stream:
-                with lock:
-                    found.extend(batch.column(0).to_pylist())
 
-        threads = [threading.Thread(target=drain, args=(stream,)) for stream in streams]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert sorted(found) == sorted([*range(40), *range(100, 140)])
+@pytest.mark.parametrize("parts", [5, 40])
+def test_streams_of_a_join_do_not_wait_for_each_other(numbers: Table, engine: Engine, parts: int) -> None:
+    many = " UNION ALL ".join(["SELECT id FROM ns.t"] * parts)
+    planned = plan(
+        engine, f"SELECT b.id FROM ns.t a JOIN ({many}) b ON a.id = b.id WHERE a.half < 5", {"ns.t": numbers}
+    )
+    assert _drained(planned.streams()) == sorted([*range(10)] * parts)
 
 
 def test_every_batch_has_the_planned_schema(numbers: Table, engine: Engine) -> None:

@@ -17,6 +17,7 @@ from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.errors import BindError
 from icefusion.query.engine import Engine
 from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN, TableView
+from icefusion.query.survivors import _lives, _of_files
 
 IDENTITY = f'"{FILE_COLUMN}", "{POSITION_COLUMN}"'
 
@@ -226,3 +227,24 @@ def test_positions_are_sets_of_rows() -> None:
 def _tuples(planned: Any) -> list[tuple[Any, ...]]:
     table = pa.Table.from_batches(planned.stream(), planned.schema)
     return list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def test_positions_of_a_batch_are_looked_up_in_any_order() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(500):
+        size, rows = int(rng.integers(1, 3000)), int(rng.integers(0, 300))
+        deleted = np.sort(rng.choice(size, int(rng.integers(1, size + 1)), replace=False)).astype(np.uint32)
+        in_order = np.arange(rows) + int(rng.integers(0, size))
+        batch = in_order if rng.random() < 0.5 else rng.permutation(size * int(rng.integers(1, 40)))[:rows]
+        found = _lives(deleted, pa.array(batch, pa.int64())).to_pylist()
+        assert found == (~np.isin(batch, deleted)).tolist()
+
+
+def test_positions_of_many_files_are_looked_up_run_by_run() -> None:
+    deleted = {"a": np.array([0, 2], np.uint32), "b": np.array([1], np.uint32)}
+    lives = _of_files(deleted)
+    names = pa.array(["a", "a", "b", "b", "a", "b"])
+    assert lives(names, pa.array([0, 1, 0, 1, 2, 2])).to_pylist() == [False, True, True, False, False, True]
+    assert lives(names[:0], pa.array([], pa.int64())).to_pylist() == []
+    with pytest.raises(KeyError):
+        lives(pa.array(["c"]), pa.array([0]))

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from pyiceberg.avro.codecs import AvroCompressionCodec
+from pyiceberg.avro.file import AvroOutputFile
 from pyiceberg.io import FileIO, OutputFile
 from pyiceberg.manifest import (
     UNASSIGNED_SEQ,
@@ -41,6 +42,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.locations import LocationProvider, load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.types import IntegerType, ListType, NestedField, StructType
 
 from icefusion.bridge.entries import read_entries
 from icefusion.bridge.manifests import ManifestReader
@@ -282,6 +284,33 @@ class _DeletesWriterV2(_BlockWriterV2):
     @property
     def _meta(self) -> dict[str, str]:
         return {**super()._meta, "content": "deletes"}
+
+    def new_writer(self) -> AvroOutputFile[ManifestEntry]:
+        schema = _with_int_equality_ids(self._with_partition(self.version))
+        return AvroOutputFile[ManifestEntry](
+            output_file=self._output_file,
+            file_schema=schema,
+            record_schema=schema,
+            schema_name="manifest_entry",
+            metadata=self._meta,
+        )
+
+
+def _with_int_equality_ids(schema: Schema) -> Schema:
+    """The schema of a manifest with ids of the type that the specification says.
+
+    PyIceberg writes longs, on which the reference implementation fails.
+    """
+    data_file = schema.find_type("data_file")
+    assert isinstance(data_file, StructType)
+    ids = NestedField(135, "equality_ids", ListType(136, IntegerType(), element_required=True), required=False)
+    struct = StructType(*(ids if field.field_id == ids.field_id else field for field in data_file.fields))
+    return Schema(
+        *(
+            NestedField(2, "data_file", struct, required=True) if field.field_id == 2 else field
+            for field in schema.fields
+        )
+    )
 
 
 def _add_block(writer: ManifestWriter, entries: list[ManifestEntry]) -> None:

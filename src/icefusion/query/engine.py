@@ -20,7 +20,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any
+from functools import reduce
 
 import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
@@ -31,17 +31,18 @@ from pyiceberg.manifest import DataFile
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.pruning import FileTests
 from icefusion.config import default_threads
-from icefusion.errors import BindError, ExecutionError, StorageError
+from icefusion.errors import BindError
 from icefusion.naming import normalize, quote_identifier
+from icefusion.query.aside import set_aside
 from icefusion.query.deletes import DeleteReader
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
-from icefusion.query.presence import check_present
+from icefusion.query.planned import PlannedQuery, translated
 from icefusion.query.scan import FileScan, TableView, scan_files, view_schema
 from icefusion.query.sources import Source
 from icefusion.query.survivors import SURVIVOR_BATCH_ROWS, sealed, tells_places
-from icefusion.query.translate import is_engine_error, translate
+from icefusion.query.translate import is_engine_error
 from icefusion.query.wanted import Wanted, find_complement, find_wanted
 from icefusion.reports import ScanReport
 from icefusion.sql.lexer import Kind, read_identifier, tokenize
@@ -54,7 +55,6 @@ TableKey = tuple[str, str, str]
 """Catalog, schema and table, as DataFusion knows them."""
 
 BATCH_ROWS = 8_192
-MAX_STREAMS = 32
 
 _SETTINGS = {
     "datafusion.execution.time_zone": "UTC",
@@ -160,20 +160,21 @@ class Engine:
         by_name: dict[str, LiveFile] = {}
         located: set[TableKey] = set()
         whole: tuple[LiveFile, ...] = ()
+        found_scans: dict[TableKey, FileScan] = {}
         if views:
             with self._lock:
                 empty = {
                     key: self._scanner.empty_table(view_schema(view.schema, with_identity=view.with_identity))
                     for key, view in views.items()
                 }
-            with _translated(query, planning=True):
+            with translated(query, planning=True):
                 draft = self._draft(query, {**empty, **frames}, values)
                 wanted = find_wanted(draft, {key: view.schema for key, view in views.items()})
             for key, view in views.items():
                 rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
                 scan, report, found, all_rows = self._scan(view, wanted[key], rest)
                 whole += all_rows
-                frames[key] = scan.frame
+                found_scans[key] = scan
                 collect_statistics = collect_statistics and not scan.may_hold_nan
                 if scan.filters_positions and batch_rows is None:
                     usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
@@ -182,7 +183,10 @@ class Engine:
                 by_name.update(scan.files_by_name)
                 scans.append(report)
                 files.append((view, found))
-        with _translated(query, planning=True):
+        with translated(query, planning=False):
+            for key, scan in found_scans.items():
+                frames[key] = self._joined(scan.parts, with_positions=bool(located))
+        with translated(query, planning=True):
             settings = {
                 _COLLECT_STATISTICS: collect_statistics,
                 _BATCH_ROWS: batch_rows or usual_rows,
@@ -275,7 +279,15 @@ class Engine:
             whole = tuple(live for live in plan.files if not tests.file_may_match(live.file))
         if whole:
             plan = plan.without(whole)
-        scan = scan_files(view, plan, self._scanner, self._footers, self._deletes, used=wanted.field_ids)
+        scan = scan_files(
+            view,
+            plan,
+            self._scanner,
+            self._footers,
+            self._deletes,
+            used=wanted.field_ids,
+            without_statistics=self._without_statistics,
+        )
         report = ScanReport(
             table=view.name,
             snapshot_id=view.snapshot_id,
@@ -288,6 +300,26 @@ class Engine:
             planning_s=time.perf_counter() - began,
         )
         return scan, report, plan.data_files + plan.delete_files, whole
+
+    def _joined(self, parts: Sequence[DataFrame], *, with_positions: bool) -> DataFrame:
+        """One DataFrame of several.
+
+        With the rule that positions need, fields of structs cannot be planned over a union. So each part is read by
+        itself then, into a temporary file.
+        """
+        if len(parts) > 1 and with_positions:
+            read = []
+            for part in parts:
+                with self._lock, self._set({_LEAF_PUSHDOWN: True}):
+                    frame = self._context.create_dataframe_from_logical_plan(part.logical_plan())
+                read += set_aside(frame)
+            return self._context.from_arrow(pa.Table.from_batches(read, parts[0].schema()))
+        return reduce(DataFrame.union, parts)
+
+    def _without_statistics(self, frame: DataFrame) -> DataFrame:
+        """The same frame, so that it can be run by itself and no value is taken from statistics."""
+        with self._lock, self._set({_COLLECT_STATISTICS: False}):
+            return self._context.create_dataframe_from_logical_plan(frame.logical_plan())
 
     def _source_frame(self, source: Source) -> DataFrame:
         return source.to_frame(self._context, self._threads, self._lock)
@@ -337,126 +369,6 @@ class Engine:
         finally:
             for name in changed:
                 self._context.sql(f"SET {name} = {str(self._usual[name]).lower()}")
-
-
-class PlannedQuery:
-    """A planned query. It can be run more than once, as far as its sources can be read more than once.
-
-    Attributes:
-        schema: The schema of the result.
-        scans: Which files of which table it reads.
-        reads: The tables it reads, and for each what is true of every row that matters to it.
-        files_by_name: For tables with identity columns, the data file behind each value of `FILE_COLUMN`.
-        whole_files: Files that were left out because all of their rows are in the answer.
-        text: The query as it was planned.
-    """
-
-    reads: tuple[tuple[TableView, BooleanExpression], ...] = ()
-    files_by_name: Mapping[str, LiveFile] = {}
-    whole_files: tuple[LiveFile, ...] = ()
-
-    def __init__(
-        self,
-        query: Query,
-        frame: DataFrame,
-        schema: pa.Schema,
-        scans: tuple[ScanReport, ...],
-        sources: Sequence[Source],
-        files: Sequence[tuple[TableView, tuple[DataFile, ...]]],
-        engine: Engine,
-    ) -> None:
-        self._query = query
-        self.text = query.text
-        self._frame = frame
-        self._sources = sources
-        self._files = files
-        self._engine = engine  # a frame needs its session alive
-        self.scans = scans
-        self.schema = schema
-
-    @property
-    def replayable(self) -> bool:
-        """Whether every source of the query can be read again."""
-        return all(source.replayable for source in self._sources)
-
-    def stream(self) -> Iterator[pa.RecordBatch]:
-        """Run the query: one stream of batches. Closing it cancels the query.
-
-        Raises:
-            ExecutionError: While it runs, the query failed; `OutOfMemoryError` where it was for memory.
-            StorageError: A file is missing or broken.
-        """
-        with self._running():
-            stream = self._frame.execute_stream()
-            self._check_files()
-        return self._drain(iter(stream))
-
-    def streams(self) -> list[Iterator[pa.RecordBatch]]:
-        """Run the query: one stream or several, to be drained at the same time, each by a thread of its own.
-
-        Partitions of one plan may wait for each other: those of a join tell each other what they hold. So none may be
-        left unasked while another is waited for. A stream is a partition, therefore; where that would be too many, all
-        of them are one stream, for which the engine asks them on its own threads.
-        """
-        with self._running():
-            partitions: list[Iterator[Any]]
-            if self._frame.execution_plan().partition_count > MAX_STREAMS:
-                partitions = [iter(self._frame.execute_stream())]
-            else:
-                partitions = [iter(stream) for stream in self._frame.execute_stream_partitioned()]
-            self._check_files()
-        return [self._drain(partition) for partition in partitions]
-
-    def explain(self) -> str:
-        """The physical plan, one operator a line."""
-        with self._running():
-            return str(self._frame.execution_plan().display_indent())
-
-    def _check_files(self) -> None:
-        for view, files in self._files:
-            check_present(files, view.io)
-
-    def _drain(self, partition: Iterator[Any]) -> Iterator[pa.RecordBatch]:
-        """The batches of a partition, as pyarrow has them."""
-        while True:
-            with self._running():
-                batch = next(partition, None)
-            if batch is None:
-                return
-            rows = batch.to_pyarrow()
-            if rows.num_rows:
-                yield self._stamped(rows)
-
-    def _stamped(self, rows: pa.RecordBatch) -> pa.RecordBatch:
-        """The batch in the schema that was promised: nullability and metadata may differ from batch to batch."""
-        if rows.schema.equals(self.schema, check_metadata=True):
-            return rows
-        if rows.schema.types == self.schema.types:
-            return pa.RecordBatch.from_arrays(rows.columns, schema=self.schema)
-        return rows.cast(self.schema)
-
-    @contextmanager
-    def _running(self) -> Iterator[None]:
-        try:
-            with _translated(self._query, planning=False):
-                yield
-        except (ExecutionError, StorageError) as exc:
-            for source in self._sources:
-                if source.error is not None:
-                    error, source.error = source.error, None
-                    raise error from exc
-            self._check_files()  # a file that is broken is named rather than what the engine says of it
-            raise
-
-
-@contextmanager
-def _translated(query: Query, *, planning: bool) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as exc:
-        if not is_engine_error(exc):
-            raise
-        raise translate(exc, query, planning=planning) from exc
 
 
 def _key(query: Query, reference: TableReference) -> TableKey:

@@ -114,6 +114,11 @@ class EqualityDeletes:
         self.sets = tuple(self._sets(entries))
         self.columns = tuple({c.field_id: c for keys in self.sets for c in keys.columns}.values())
 
+    @property
+    def has_floats(self) -> bool:
+        """Whether a key may be NaN, of which statistics know nothing: then they must not stand in for values."""
+        return any(isinstance(column.field_type, FloatType | DoubleType) for column in self.columns)
+
     def class_of(self, live: LiveFile) -> AgeClass | None:
         """What the data file has in common with others; None if no equality delete file applies to it."""
         return self._of_file.get(live.file.file_path) if live.deletes else None
@@ -123,7 +128,11 @@ class EqualityDeletes:
         return mark(self._ages[of], of.partition)
 
     def without_deleted(
-        self, data: DataFrame, context: SessionContext, frame_of: Callable[[KeySet], DataFrame]
+        self,
+        data: DataFrame,
+        context: SessionContext,
+        frame_of: Callable[[KeySet], DataFrame],
+        without_statistics: Callable[[DataFrame], DataFrame],
     ) -> DataFrame:
         """The rows that no delete file deletes.
 
@@ -131,6 +140,7 @@ class EqualityDeletes:
             data: Rows with their key columns and marks.
             context: Where it is planned.
             frame_of: The rows of delete files, with key columns and marks.
+            without_statistics: Makes a frame of these that can be run at once.
 
         Raises:
             StorageError: A delete file is missing.
@@ -139,7 +149,7 @@ class EqualityDeletes:
         for keys in self.sets:
             frame = frame_of(keys)
             if keys.rows <= MAX_HELD_ROWS:
-                frame = _held(frame, keys, context, self._io)
+                frame = _held(without_statistics(frame), keys, context, self._io)
             conditions = [
                 f"(d.{name} IS NOT DISTINCT FROM e.{name})"
                 for name in (quote_identifier(key_name(column)) for column in keys.columns)

@@ -22,7 +22,7 @@ Deleted rows are taken out in two ways: those known by position right above the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
@@ -63,13 +63,14 @@ class FileScan:
     """The rows of data files.
 
     Attributes:
-        frame: The DataFrame over them.
+        parts: DataFrames over them, which together are all rows. There is more than one only where a column with parts
+            of its own is looked at: not everything can be planned over a union of such.
         may_hold_nan: Whether a query over it must be planned without collecting statistics.
         filters_positions: Whether functions of ours look at its batches, which then should be large.
         files_by_name: The files by what stands in `FILE_COLUMN`; empty for a view without it.
     """
 
-    frame: DataFrame
+    parts: tuple[DataFrame, ...]
     may_hold_nan: bool = False
     filters_positions: bool = False
     files_by_name: Mapping[str, LiveFile] = field(default_factory=dict)
@@ -115,6 +116,7 @@ def scan_files(
     deletes: DeleteReader,
     *,
     used: frozenset[int] | None = None,
+    without_statistics: Callable[[DataFrame], DataFrame],
 ) -> FileScan:
     """A DataFrame over the rows of data files that are not deleted, in the shape of the view.
 
@@ -126,18 +128,19 @@ def scan_files(
         deletes: Reads positions.
         used: Top-level field ids of the columns that the query looks at, at least; None for all. Others are in the
             result but may lack the guard against NaN.
+        without_statistics: Makes a frame that can be run while this one is still planned.
 
     Raises:
         StorageError: A file is missing or broken, or is not what its manifest says.
         UnsupportedStatementError: Rows are deleted in a way that cannot be read.
     """
     if not plan.files:
-        return FileScan(scanner.empty(view_schema(view.schema, with_identity=view.with_identity)))
+        return FileScan((scanner.empty(view_schema(view.schema, with_identity=view.with_identity)),))
     equality = EqualityDeletes(view, plan)
     mapper = _Mapper(view, equality.columns)
     positions = deletes.positions(plan.files, view.io)
     members = [_member(view, live, scanner, positions) for live in plan.files]
-    named_by_number = view.with_identity and _apart(plan.files, scanner)
+    named_by_number = view.with_identity and _apart(plan.files, scanner) and not _nested_used(view, used)
     if named_by_number:
         members = [replace(member, name=str(number)) for number, member in enumerate(members)]
     groups: dict[tuple[_Group, str, AgeClass | None], list[_Member]] = {}
@@ -146,22 +149,27 @@ def scan_files(
         group = mapper.group_of(member.file, shape, used)
         groups.setdefault((group, _store(member.url), equality.class_of(live)), []).append(member)
     one_by_one = not scanner.native or sum(bool(len(member.deleted)) for member in members) <= MAX_SINGLE_SCANS
+    nested = _nested_used(view, used)
+    together_too = nested and (view.with_identity or any(len(member.deleted) for member in members))
     frames: dict[bool, list[DataFrame]] = {False: [], True: []}
     for (group, _, age), together in groups.items():
         marks = () if age is None else equality.marks(age)
-        for part in _parts(together, one_by_one, named_by_number):
+        for part in [together] if together_too else _parts(together, one_by_one, named_by_number):
             frames[age is not None].append(_scan_group(group, part, mapper, scanner, marks, by_number=named_by_number))
-    if frames[True]:
-        frame = equality.without_deleted(
-            reduce(DataFrame.union, frames[True]),
+    marked = frames[True] if nested or not frames[True] else [reduce(DataFrame.union, frames[True])]
+    for frame in marked:
+        left = equality.without_deleted(
+            frame,
             scanner.context,
             lambda keys: _scan_deletes(view, keys, scanner, footers),
+            without_statistics,
         )
         shown = view_schema(view.schema, with_identity=view.with_identity).names
-        frames[False].append(frame.select(*map(quoted, shown)))
+        frames[False].append(left.select(*map(quoted, shown)))
+    parts = frames[False]
     return FileScan(
-        reduce(DataFrame.union, frames[False]),
-        any(group.guarded for group, _, _ in groups),
+        tuple(parts) if nested else (reduce(DataFrame.union, parts),),
+        any(group.guarded for group, _, _ in groups) or equality.has_floats,
         any(len(member.deleted) for member in members),
         _by_name(plan.files, members) if view.with_identity else {},
     )
@@ -186,6 +194,11 @@ def _scan_deletes(view: TableView, keys: KeySet, scanner: FileScanner, footers: 
         for (group, _, age, partition), members in groups.items()
     ]
     return reduce(DataFrame.union, frames).select(*map(quoted, keys.names))
+
+
+def _nested_used(view: TableView, used: frozenset[int] | None) -> bool:
+    """Whether a column with parts of its own may be looked at."""
+    return any(not c.field_type.is_primitive and (used is None or c.field_id in used) for c in view.schema.fields)
 
 
 def _apart(files: Sequence[LiveFile], scanner: FileScanner) -> bool:
@@ -309,7 +322,7 @@ def _scan_group(
     """The rows of a group: the view's columns; with marks also the key columns and the marks; its identity columns."""
     constants = dict(group.constants)
     with_identity = mapper.view.with_identity
-    holed = bool(len(members[0].deleted))
+    holed = any(len(member.deleted) for member in members)
     fields: list[pa.Field] = []
     columns: list[Expr] = []
     positions = with_identity or holed
@@ -348,7 +361,7 @@ def _scan_group(
     if positions:
         # Under other names in between: the optimizer stumbles over columns that are renamed to what they were.
         raw = [quoted(read.name).alias(f"?{read.name}?") for read in fields]
-        deleted = {member.name: member.deleted for member in members if holed}
+        deleted = {member.name: member.deleted for member in members} if holed else {}
         frame = surviving_rows(frame, raw, deleted, members[0].name if by_number else None)
     identity = [quoted(FILE_COLUMN), quoted(POSITION_COLUMN)] if with_identity else []
     joined = [*key_columns(mapper.keys, values), *marks] if marks else []

@@ -142,13 +142,22 @@ def _lives(deleted: Array, positions: pa.Array) -> pa.Array:
         return _ALL[:0]
     wanted = positions.to_numpy(zero_copy_only=True)
     low, high = int(wanted.min()), int(wanted.max())
-    begin, end = np.searchsorted(deleted, np.array((low, high + 1), np.int64))
+    # Bounds of the array's own type: for others the whole array would be converted, for each batch.
+    begin = np.searchsorted(deleted, np.uint32(low))
+    end = np.searchsorted(deleted, np.uint32(high), side="right")
     if begin == end:
-        return _ALL[:rows] if rows <= len(_ALL) else pa.array(np.ones(rows, dtype=bool))
+        return _ALL[:rows] if rows <= len(_ALL) else _booleans(np.ones(rows, dtype=bool))
     near = deleted[begin:end]
     if high - low < _DENSE * rows:
         table = np.ones(high - low + 1, dtype=bool)
         table[near - np.uint32(low)] = False
-        return pa.array(table[wanted - low])
-    places = np.minimum(np.searchsorted(near, wanted), len(near) - 1)
-    return pa.array(near[places] != wanted)
+        in_order = high - low + 1 == rows and bool((wanted[1:] - wanted[:-1] == 1).all())
+        return _booleans(table if in_order else table[wanted - low])
+    places = np.minimum(np.searchsorted(near, wanted.astype(np.uint32)), len(near) - 1)
+    return _booleans(near[places] != wanted)
+
+
+def _booleans(values: npt.NDArray[np.bool_]) -> pa.Array:
+    """The same as an Arrow array, several times as fast as pyarrow makes it."""
+    bits = np.packbits(values, bitorder="little")
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, pa.py_buffer(bits)])

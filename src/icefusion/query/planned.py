@@ -1,0 +1,146 @@
+"""A query that is planned, and the running of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+from datafusion import DataFrame
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.manifest import DataFile
+
+from icefusion.errors import ExecutionError, StorageError
+from icefusion.query.files import LiveFile
+from icefusion.query.presence import check_present
+from icefusion.query.sources import Source
+from icefusion.query.translate import is_engine_error, translate
+from icefusion.query.views import TableView
+from icefusion.reports import ScanReport
+from icefusion.sql.statements import Query
+
+__all__ = ["PlannedQuery", "translated"]
+
+MAX_STREAMS = 32
+
+
+class PlannedQuery:
+    """A planned query. It can be run more than once, as far as its sources can be read more than once.
+
+    Attributes:
+        schema: The schema of the result.
+        scans: Which files of which table it reads.
+        reads: The tables it reads, and for each what is true of every row that matters to it.
+        files_by_name: For tables with identity columns, the data file behind each value of `FILE_COLUMN`.
+        whole_files: Files that were left out because all of their rows are in the answer.
+        text: The query as it was planned.
+    """
+
+    reads: tuple[tuple[TableView, BooleanExpression], ...] = ()
+    files_by_name: Mapping[str, LiveFile] = {}
+    whole_files: tuple[LiveFile, ...] = ()
+
+    def __init__(
+        self,
+        query: Query,
+        frame: DataFrame,
+        schema: pa.Schema,
+        scans: tuple[ScanReport, ...],
+        sources: Sequence[Source],
+        files: Sequence[tuple[TableView, tuple[DataFile, ...]]],
+        engine: object,
+    ) -> None:
+        self._query = query
+        self.text = query.text
+        self._frame = frame
+        self._sources = sources
+        self._files = files
+        self._engine = engine  # a frame needs its session alive
+        self.scans = scans
+        self.schema = schema
+
+    @property
+    def replayable(self) -> bool:
+        """Whether every source of the query can be read again."""
+        return all(source.replayable for source in self._sources)
+
+    def stream(self) -> Iterator[pa.RecordBatch]:
+        """Run the query: one stream of batches. Closing it cancels the query.
+
+        Raises:
+            ExecutionError: While it runs, the query failed; `OutOfMemoryError` where it was for memory.
+            StorageError: A file is missing or broken.
+        """
+        with self._running():
+            stream = self._frame.execute_stream()
+            self._check_files()
+        return self._drain(iter(stream))
+
+    def streams(self) -> list[Iterator[pa.RecordBatch]]:
+        """Run the query: one stream or several, to be drained at the same time, each by a thread of its own.
+
+        Partitions of one plan may wait for each other: those of a join tell each other what they hold. So none may be
+        left unasked while another is waited for. A stream is a partition, therefore; where that would be too many, all
+        of them are one stream, for which the engine asks them on its own threads.
+        """
+        with self._running():
+            partitions: list[Iterator[Any]]
+            if self._frame.execution_plan().partition_count > MAX_STREAMS:
+                partitions = [iter(self._frame.execute_stream())]
+            else:
+                partitions = [iter(stream) for stream in self._frame.execute_stream_partitioned()]
+            self._check_files()
+        return [self._drain(partition) for partition in partitions]
+
+    def explain(self) -> str:
+        """The physical plan, one operator a line."""
+        with self._running():
+            return str(self._frame.execution_plan().display_indent())
+
+    def _check_files(self) -> None:
+        for view, files in self._files:
+            check_present(files, view.io)
+
+    def _drain(self, partition: Iterator[Any]) -> Iterator[pa.RecordBatch]:
+        """The batches of a partition, as pyarrow has them."""
+        while True:
+            with self._running():
+                batch = next(partition, None)
+            if batch is None:
+                return
+            rows = batch.to_pyarrow()
+            if rows.num_rows:
+                yield self._stamped(rows)
+
+    def _stamped(self, rows: pa.RecordBatch) -> pa.RecordBatch:
+        """The batch in the schema that was promised: nullability and metadata may differ from batch to batch."""
+        if rows.schema.equals(self.schema, check_metadata=True):
+            return rows
+        if rows.schema.types == self.schema.types:
+            return pa.RecordBatch.from_arrays(rows.columns, schema=self.schema)
+        return rows.cast(self.schema)
+
+    @contextmanager
+    def _running(self) -> Iterator[None]:
+        try:
+            with translated(self._query, planning=False):
+                yield
+        except (ExecutionError, StorageError) as exc:
+            for source in self._sources:
+                if source.error is not None:
+                    error, source.error = source.error, None
+                    raise error from exc
+            self._check_files()  # a file that is broken is named rather than what the engine says of it
+            raise
+
+
+@contextmanager
+def translated(query: Query, *, planning: bool) -> Iterator[None]:
+    """Let what the engine raises come out as our errors."""
+    try:
+        yield
+    except BaseException as exc:
+        if not is_engine_error(exc):
+            raise
+        raise translate(exc, query, planning=planning) from exc
