@@ -97,6 +97,7 @@ class Engine:
         native_file_lists: bool = True,
         manifests: ManifestReader | None = None,
     ) -> None:
+        self.memory_limit_bytes = memory_limit_bytes
         self._threads = threads or default_threads()
         config = SessionConfig(_SETTINGS).with_target_partitions(self._threads).with_batch_size(batch_rows)
         config = config.with_default_catalog_and_schema(DEFAULT_CATALOG, DEFAULT_SCHEMA)
