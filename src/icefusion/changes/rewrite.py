@@ -32,11 +32,11 @@ class HeldRows:
     """New versions of rows that wait for their files to be written anew; used by several threads.
 
     Args:
-        limit_bytes: Arrow bytes that may wait.
+        limit_bytes: Arrow bytes that may wait; None for a default, which is also the most.
     """
 
-    def __init__(self, limit_bytes: int = HELD_BYTES) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(self, limit_bytes: int | None = None) -> None:
+        self._limit_bytes = min(limit_bytes or HELD_BYTES, HELD_BYTES)
         self._bytes = 0
         self._rows: dict[str, list[pa.RecordBatch]] = {}
         self._lock = threading.Lock()

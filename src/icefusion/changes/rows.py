@@ -439,7 +439,7 @@ class RowChanger:
             self.changed.shown = Spool(self._shown_schema, memory_limit_bytes=self._spool_bytes)
 
     def _write(self, waves: Iterator[Wave], more_whole: Sequence[LiveFile]) -> None:
-        held = HeldRows() if self._context.mode == "copy-on-write" else None
+        held = HeldRows(self._spool_bytes) if self._context.mode == "copy-on-write" else None
         done: list[Wave] = []
 
         def streams() -> Iterator[Streams]:
