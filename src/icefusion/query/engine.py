@@ -20,7 +20,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import reduce
 
 import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
@@ -33,7 +32,6 @@ from icefusion.bridge.pruning import FileTests
 from icefusion.config import default_threads
 from icefusion.errors import BindError
 from icefusion.naming import normalize, quote_identifier
-from icefusion.query.aside import set_aside
 from icefusion.query.deletes import DeleteReader
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
@@ -160,8 +158,8 @@ class Engine:
         files: list[tuple[TableView, tuple[DataFile, ...]]] = []
         by_name: dict[str, LiveFile] = {}
         located: set[TableKey] = set()
+        parts_of_structs = False
         whole: tuple[LiveFile, ...] = ()
-        found_scans: dict[TableKey, FileScan] = {}
         if views:
             with self._lock:
                 empty = {
@@ -171,11 +169,12 @@ class Engine:
             with translated(query, planning=True):
                 draft = self._draft(query, {**empty, **frames}, values)
                 wanted = find_wanted(draft, {key: view.schema for key, view in views.items()})
+                parts_of_structs = "get_field(" in draft.optimized_logical_plan().display_indent()
             for key, view in views.items():
                 rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
                 scan, report, found, all_rows = self._scan(view, wanted[key], rest)
                 whole += all_rows
-                found_scans[key] = scan
+                frames[key] = scan.frame
                 collect_statistics = collect_statistics and not scan.may_hold_nan
                 if scan.filters_positions and batch_rows is None:
                     usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
@@ -184,9 +183,6 @@ class Engine:
                 by_name.update(scan.files_by_name)
                 scans.append(report)
                 files.append((view, found))
-        with translated(query, planning=False):
-            for key, scan in found_scans.items():
-                frames[key] = self._joined(scan.parts, with_positions=bool(located))
         with translated(query, planning=True):
             settings = {
                 _COLLECT_STATISTICS: collect_statistics,
@@ -195,7 +191,9 @@ class Engine:
                 _HASH_JOINS: hash_joins,
                 _LEAF_PUSHDOWN: bool(located),
             }
-            planned_frame = self._planned_plainly(query, frames, values, settings, located=bool(located))
+            planned_frame = None
+            if not (located and parts_of_structs):  # those make the rule fail, with a noise that cannot be kept down
+                planned_frame = self._planned_plainly(query, frames, values, settings, located=bool(located))
             if planned_frame is None:
                 frames |= {key: sealed(frame) for key, frame in frames.items() if key in located}
                 settings[_LEAF_PUSHDOWN] = False
@@ -301,21 +299,6 @@ class Engine:
             planning_s=time.perf_counter() - began,
         )
         return scan, report, plan.data_files + plan.delete_files, whole
-
-    def _joined(self, parts: Sequence[DataFrame], *, with_positions: bool) -> DataFrame:
-        """One DataFrame of several.
-
-        With the rule that positions need, fields of structs cannot be planned over a union. So each part is read by
-        itself then, into a temporary file.
-        """
-        if len(parts) > 1 and with_positions:
-            read = []
-            for part in parts:
-                with self._lock, self._set({_LEAF_PUSHDOWN: True}):
-                    frame = self._context.create_dataframe_from_logical_plan(part.logical_plan())
-                read += set_aside(frame)
-            return self._context.from_arrow(pa.Table.from_batches(read, parts[0].schema()))
-        return reduce(DataFrame.union, parts)
 
     def _without_statistics(self, frame: DataFrame) -> DataFrame:
         """The same frame, so that it can be run by itself and no value is taken from statistics."""
