@@ -577,11 +577,18 @@ class RowChanger:
     def _is_empty(self, live: LiveFile, gone: Positions) -> bool:
         """Whether it is certain that no row of a file is left."""
         path = live.file.file_path
-        earlier = self._context.pinned.staging.deleted.get(path)
         here = gone.get(path)
         if here is None:
             return False
-        return len(here | earlier if earlier is not None else here) == live.file.record_count
+        for earlier in (self._context.pinned.staging.deleted, self._deleted_before(live)):
+            here |= earlier.get(path) or BitMap()
+        return len(here) == live.file.record_count
+
+    def _deleted_before(self, live: LiveFile) -> Positions:
+        """The rows of a file that delete files name. They were read to read the file, and are at hand."""
+        if not live.deletes:
+            return Positions()
+        return self._context.engine.deleted_positions([live], self._handle.io)
 
 
 @dataclass(frozen=True)

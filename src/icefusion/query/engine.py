@@ -25,9 +25,11 @@ import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 from datafusion.catalog import Catalog, Schema, Table
 from pyiceberg.expressions import BooleanExpression
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 
 from icefusion.bridge.manifests import ManifestReader
+from icefusion.bridge.positions import Positions
 from icefusion.bridge.pruning import FileTests
 from icefusion.config import default_threads
 from icefusion.errors import BindError
@@ -245,6 +247,14 @@ class Engine:
             StorageError: A manifest is missing or broken.
         """
         return self._plan_files(view, None).files
+
+    def deleted_positions(self, files: Sequence[LiveFile], io: FileIO) -> Positions:
+        """The rows of data files that their delete files name by position.
+
+        Raises:
+            StorageError: A delete file is missing or broken.
+        """
+        return self._deletes.positions(files, io)
 
     def _plan_files(self, view: TableView, row_filter: BooleanExpression | None) -> FilePlan:
         return plan_files(
