@@ -159,21 +159,26 @@ class RowChanger:
 
     # Statements
 
-    def delete(self, change: Delete) -> Changed:
-        """Carry out a DELETE."""
-        question = self._queries.delete(change, all_columns=self.changed.shown is not None)
-        plain = change.using is None and self.changed.shown is None
-        return self._carried_out(lambda: self._ask_all(question, whole_files=plain), self._once(change.using))
+    def change(self, change: Delete | Update) -> Changed:
+        """Carry out a DELETE or an UPDATE."""
+        showing = self.changed.shown is not None
+        whole_files = False
+        if isinstance(change, Delete):
+            question = self._queries.delete(change, all_columns=showing)
+            whole_files = change.using is None and not showing
+        else:
+            question = self._queries.update(change)
+        return self._carried_out(lambda: self._ask_all(question, whole_files=whole_files), self.can_repeat(change))
+
+    def can_repeat(self, change: Delete | Update) -> bool:
+        """Whether the question of a change can be asked a second time."""
+        others = change.using if isinstance(change, Delete) else change.source
+        return others is None or all(source.replayable for source in self._context.sources.values())
 
     def truncate(self) -> Changed:
         """Remove all rows."""
         question = self._queries.rows(None)
         return self._carried_out(lambda: self._ask_all(question, whole_files=True), True)
-
-    def update(self, change: Update) -> Changed:
-        """Carry out an UPDATE."""
-        question = self._queries.update(change)
-        return self._carried_out(lambda: self._ask_all(question), self._once(change.source))
 
     def merge(self, change: Merge, source: Spool, *, ignored: BitMap | None = None) -> Changed:
         """Carry out a MERGE whose source was read into a spool, its rows numbered.
@@ -246,10 +251,6 @@ class RowChanger:
         return spool
 
     # Questions
-
-    def _once(self, others: Fragment | None) -> bool:
-        """Whether the question can be asked a second time."""
-        return others is None or all(source.replayable for source in self._context.sources.values())
 
     def planned(self, query: Query) -> PlannedQuery:
         """A query of the statement, planned and not run."""

@@ -70,6 +70,9 @@ _PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _BATCH_ROWS = "datafusion.execution.batch_size"
 _PARTITIONS = "datafusion.execution.target_partitions"
 _HASH_JOINS = "datafusion.optimizer.prefer_hash_join"
+_SORT_RESERVATION = "datafusion.execution.sort_spill_reservation_bytes"
+SORT_RESERVATION_BYTES = 10 * 1024 * 1024
+SMALL_BATCH_ROWS = 4_096
 # Without this rule the functions that tell where a row lies do not reach their scan when there are filters. With it, a
 # field of a struct that is read from scans of several shapes can end up in the place of another column.
 _LEAF_PUSHDOWN = "datafusion.optimizer.enable_leaf_expression_pushdown"
@@ -111,6 +114,7 @@ class Engine:
             _BATCH_ROWS: batch_rows,
             _PARTITIONS: self._threads,
             _HASH_JOINS: True,
+            _SORT_RESERVATION: SORT_RESERVATION_BYTES,
             _LEAF_PUSHDOWN: False,
         }
         self._lock = threading.RLock()
@@ -139,7 +143,8 @@ class Engine:
             batch_rows: How many rows a batch of the result has at most; None for what the engine was made with.
             threads: How many threads the query runs on; with one, rows of a scan come in the order of its files. None
                 for what the engine was made with.
-            hash_joins: Whether joins may keep one side in memory; otherwise they sort, and spill.
+            hash_joins: Whether joins may keep one side in memory; otherwise they sort, and spill, with small batches
+                and small reservations, since memory is short then.
             whole_files: Leave out files of which every row is in the answer; they are in `PlannedQuery.whole_files`.
                 For a query of one view with identity columns, that asks for nothing else.
 
@@ -188,9 +193,10 @@ class Engine:
         with translated(query, planning=True):
             settings = {
                 _COLLECT_STATISTICS: collect_statistics,
-                _BATCH_ROWS: batch_rows or usual_rows,
+                _BATCH_ROWS: (batch_rows or usual_rows) if hash_joins else SMALL_BATCH_ROWS,
                 _PARTITIONS: threads or self._threads,
                 _HASH_JOINS: hash_joins,
+                _SORT_RESERVATION: SORT_RESERVATION_BYTES if hash_joins else SORT_RESERVATION_BYTES // 16,
                 _LEAF_PUSHDOWN: bool(located),
             }
             planned_frame = None
