@@ -168,10 +168,10 @@ class ChangeExecutor:
         changer = RowChanger(context, queries, show=_returning(change) is not None)
         match change:
             case Delete() | Update():
+                merge = joined_as_merge(change) if changer.can_repeat(change) else None
                 try:
                     return changer.change(change)
                 except OutOfMemoryError:
-                    merge = joined_as_merge(change) if changer.can_repeat(change) else None
                     if merge is None:
                         raise
                 return self._carry_out(merge, context)

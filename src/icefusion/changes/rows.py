@@ -404,6 +404,7 @@ class RowChanger:
             batch_rows=WRITE_BATCH_ROWS,
             threads=threads,
             hash_joins=self._hash_joins,
+            one_build=True,
             whole_files=whole_files,
         )
 
@@ -423,8 +424,10 @@ class RowChanger:
             except OutOfMemoryError:
                 if not repeatable:
                     raise
-                self._forget(before)
                 self._hash_joins = False
+            # Out of the handler: as long as the error is at hand, so is the failed query, and the memory that it holds.
+            if not self._hash_joins:
+                self._forget(before)
                 self._write(waves(), whole)
         except BaseException:
             self._forget(0)

@@ -70,6 +70,10 @@ _PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _BATCH_ROWS = "datafusion.execution.batch_size"
 _PARTITIONS = "datafusion.execution.target_partitions"
 _HASH_JOINS = "datafusion.optimizer.prefer_hash_join"
+_BUILD_BYTES = "datafusion.optimizer.hash_join_single_partition_threshold"
+_BUILD_ROWS = "datafusion.optimizer.hash_join_single_partition_threshold_rows"
+USUAL_BUILD = {_BUILD_BYTES: 1024 * 1024, _BUILD_ROWS: 128 * 1024}
+ONE_BUILD = {_BUILD_BYTES: 2**40, _BUILD_ROWS: 2**40}
 _SORT_RESERVATION = "datafusion.execution.sort_spill_reservation_bytes"
 SORT_RESERVATION_BYTES = 10 * 1024 * 1024
 SMALL_BATCH_ROWS = 4_096
@@ -116,6 +120,7 @@ class Engine:
             _HASH_JOINS: True,
             _SORT_RESERVATION: SORT_RESERVATION_BYTES,
             _LEAF_PUSHDOWN: False,
+            **USUAL_BUILD,
         }
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
@@ -132,6 +137,7 @@ class Engine:
         batch_rows: int | None = None,
         threads: int | None = None,
         hash_joins: bool = True,
+        one_build: bool = False,
         whole_files: bool = False,
     ) -> PlannedQuery:
         """Plan a query.
@@ -145,6 +151,8 @@ class Engine:
                 for what the engine was made with.
             hash_joins: Whether joins may keep one side in memory; otherwise they sort, and spill, with small batches
                 and small reservations, since memory is short then.
+            one_build: Whether a join keeps its smaller side in memory once, however large it is, and leaves the other
+                side as it comes; otherwise both sides are parted among the threads.
             whole_files: Leave out files of which every row is in the answer; they are in `PlannedQuery.whole_files`.
                 For a query of one view with identity columns, that asks for nothing else.
 
@@ -198,6 +206,7 @@ class Engine:
                 _HASH_JOINS: hash_joins,
                 _SORT_RESERVATION: SORT_RESERVATION_BYTES if hash_joins else SORT_RESERVATION_BYTES // 16,
                 _LEAF_PUSHDOWN: bool(located),
+                **(ONE_BUILD if one_build else USUAL_BUILD),
             }
             planned_frame = None
             if not (located and parts_of_structs):  # those make the rule fail, with a noise that cannot be kept down
