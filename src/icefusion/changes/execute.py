@@ -7,6 +7,7 @@ transaction does that. A statement that fails leaves no file behind and nothing 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -174,6 +175,7 @@ class ChangeExecutor:
                 except OutOfMemoryError:
                     if merge is None:
                         raise
+                gc.collect()  # what failed holds memory as long as it is there
                 return self._carry_out(merge, context)
             case Truncate():
                 return changer.truncate()

@@ -23,6 +23,7 @@ asked again, with smaller slices and with sort-merge joins, which spill.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from icefusion.bridge.arrays import with_nulls_below
 from icefusion.bridge.positions import Positions
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.changes.insert import InsertAlignment
+from icefusion.changes.joined import joined_as_merge
 from icefusion.changes.rewrite import HeldRows, rewrite_tasks
 from icefusion.changes.sink import Collected, Duplicate, RowSink
 from icefusion.changes.spool import Spool, SpooledRows
@@ -168,7 +170,9 @@ class RowChanger:
             whole_files = change.using is None and not showing
         else:
             question = self._queries.update(change)
-        return self._carried_out(lambda: self._ask_all(question, whole_files=whole_files), self.can_repeat(change))
+        # Rows that are sorted whole take more memory than the engine knows of.
+        by_sorting = self.can_repeat(change) and (isinstance(change, Delete) or joined_as_merge(change) is None)
+        return self._carried_out(lambda: self._ask_all(question, whole_files=whole_files), by_sorting)
 
     def can_repeat(self, change: Delete | Update) -> bool:
         """Whether the question of a change can be asked a second time."""
@@ -427,6 +431,7 @@ class RowChanger:
                 self._hash_joins = False
             # Out of the handler: as long as the error is at hand, so is the failed query, and the memory that it holds.
             if not self._hash_joins:
+                gc.collect()
                 self._forget(before)
                 self._write(waves(), whole)
         except BaseException:
