@@ -12,7 +12,13 @@ from importlib.metadata import version
 
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
-from pyiceberg.table.snapshots import Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
+from pyiceberg.table.snapshots import (
+    CHANGED_PARTITION_COUNT_PROP,
+    Snapshot,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
@@ -118,11 +124,15 @@ class Stage:
         collector = SnapshotSummaryCollector(partition_summary_limit=limit)
         specs = self.change.metadata.specs()
         schema = self.change.metadata.schema()
+        removed = (*self.files.removed, *self.files.removed_deletes)
         for file in self.files.new_files:
             collector.add_file(file, schema, specs[file.spec_id])
-        for file in (*self.files.removed, *self.files.removed_deletes):
+        for file in removed:
             collector.remove_file(file, schema, specs[file.spec_id])
         entries = {**collector.build(), **_ENGINE, **self.change.summary}
+        if any(not len(file.partition) for file in (*self.files.new_files, *removed)):
+            # The whole of an unpartitioned table is one partition to Java, and none to PyIceberg.
+            entries[CHANGED_PARTITION_COUNT_PROP] = str(len(collector.partition_metrics) + 1)
         if self.change.idempotency_key is not None:
             entries[SUMMARY_KEY] = self.change.idempotency_key
         summary = Summary(operation=self.files.operation, **entries)
