@@ -70,6 +70,8 @@ _CODECS: dict[str, AvroCompressionCodec] = {
     "bzip2": "bzip2",
 }
 
+_Known = tuple[str, int | None]
+
 
 @dataclass
 class ManifestStage:
@@ -89,8 +91,8 @@ class ManifestStage:
     reader: ManifestReader
     written: list[str] = field(default_factory=list)
     _added: list[ManifestFile] | None = None
-    _rewritten: dict[tuple[str, frozenset[str]], list[ManifestFile]] = field(default_factory=dict)
-    _merged: dict[tuple[str, ...], list[ManifestFile]] = field(default_factory=dict)
+    _rewritten: dict[tuple[_Known, frozenset[str]], list[ManifestFile]] = field(default_factory=dict)
+    _merged: dict[tuple[_Known, ...], list[ManifestFile]] = field(default_factory=dict)
     _commit_uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     _count: int = 0
     _attempts: int = 0
@@ -148,7 +150,7 @@ class ManifestStage:
         return kept, gone
 
     def _rewrite(self, head: TableMetadata, manifest: ManifestFile, gone: frozenset[str]) -> list[ManifestFile]:
-        key = manifest.manifest_path, gone
+        key = _known(manifest), gone
         if key not in self._rewritten:
             entries = [
                 self._carried(entry, manifest, deleted=entry.data_file.file_path in gone)
@@ -197,7 +199,7 @@ class ManifestStage:
         return result
 
     def _merged_manifest(self, head: TableMetadata, members: list[ManifestFile]) -> list[ManifestFile]:
-        key = tuple(member.manifest_path for member in members)
+        key = tuple(_known(member) for member in members)
         if key not in self._merged:
             entries = [entry for member in members for entry in self._carried_entries(member)]
             first = members[0]
@@ -373,6 +375,11 @@ def _oldest(data_manifests: Iterable[ManifestFile], newest: int) -> int:
         if manifest.has_added_files() or manifest.has_existing_files()
     ]
     return min(ages, default=newest)
+
+
+def _known(manifest: ManifestFile) -> _Known:
+    """What tells a manifest from others: one of a commit that is stacked below has another age in each attempt."""
+    return manifest.manifest_path, manifest.sequence_number
 
 
 def _spec_id(file: DataFile) -> int:
