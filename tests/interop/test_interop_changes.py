@@ -22,8 +22,11 @@ from pyiceberg.transforms import BucketTransform, IdentityTransform, TruncateTra
 import icefusion
 
 LAYOUTS = ("", "part", "bucket(3, id)", "day(at)", "truncate(2, name)", "bucket(2, part), month(at)")
-# Each layout in two of the three modes, the first of which Spark reads too.
-CASES = [(*MODES[(place + more) % 3], layout) for place, layout in enumerate(LAYOUTS) for more in (0, 1)]
+# Each layout in one of the three modes, the simplest two in another one too. Spark reads every other of them.
+CASES = [
+    *((*MODES[place % 3], layout) for place, layout in enumerate(LAYOUTS)),
+    *((*MODES[place + 1], layout) for place, layout in enumerate(LAYOUTS[:2])),
+]
 QUICK = ("pyiceberg", pytest.param("duckdb", marks=pytest.mark.duckdb))
 numbers = count()
 
@@ -106,7 +109,7 @@ def test_all_read_the_same_after_each_change(
 
 
 @pytest.mark.spark
-@pytest.mark.parametrize(("mode", "granularity", "layout"), CASES[::2])
+@pytest.mark.parametrize(("mode", "granularity", "layout"), CASES[1::2])
 def test_spark_reads_the_same_after_each_change(
     history: Any, spark_reader: SparkReader, mode: str, granularity: str, layout: str
 ) -> None:
