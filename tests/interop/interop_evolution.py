@@ -7,8 +7,10 @@ from decimal import Decimal
 from typing import Any
 
 import pyarrow as pa
+from pyiceberg.table import Table
+from pyiceberg.types import DecimalType, DoubleType, IntegerType, LongType, StringType
 
-__all__ = ["EVOLVED", "ROWS_AFTER", "ROWS_BEFORE", "SQL_COLUMNS"]
+__all__ = ["EVOLVED", "ROWS_AFTER", "ROWS_BEFORE", "SQL_COLUMNS", "evolve_with_pyiceberg"]
 
 SQL_COLUMNS = """
     id bigint, old_name string, gone int, small int, ratio float, price decimal(9, 2), seen date,
@@ -134,3 +136,18 @@ _NEW_ROWS: list[dict[str, Any]] = [
 ROWS_AFTER = pa.Table.from_pylist(_NEW_ROWS, _EVOLVED)
 EVOLVED = pa.Table.from_pylist([*_OLD_ROWS, *_NEW_ROWS], _EVOLVED)
 """All rows, as they are to be read in the end."""
+
+
+def evolve_with_pyiceberg(table: Table) -> None:
+    """The changes between `ROWS_BEFORE` and `ROWS_AFTER`, through PyIceberg."""
+    with table.update_schema() as update:
+        update.rename_column("old_name", "new_name").delete_column("gone")
+        update.update_column("small", LongType()).update_column("ratio", DoubleType())
+        update.update_column("price", DecimalType(18, 2))
+        update.rename_column("point.x", "ex").delete_column("point.y").add_column(("point", "z"), IntegerType())
+        update.rename_column("items.a", "alpha").add_column(("items", "c"), StringType())
+        update.update_column("lookup.k", LongType()).delete_column("lookup.l")
+        update.move_first("price")
+    with table.update_schema() as update:
+        update.add_column("added", StringType()).add_column("gone", StringType())
+        update.add_column(("point", "y"), StringType())

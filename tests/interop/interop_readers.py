@@ -119,6 +119,14 @@ class SparkReader:
     def _rows(self, location: str) -> list[Row]:
         return self.spark.sql(f"SELECT * FROM {self._known(location)}")
 
+    def rows_of_each(self, locations: Sequence[str]) -> list[list[Row]]:
+        """The rows of each of some tables of one schema, in one statement because each costs a third of a second."""
+        parts = [f"SELECT {n}, * FROM {self._known(location)}" for n, location in enumerate(locations)]
+        found: list[list[Row]] = [[] for _ in locations]
+        for number, *row in self.spark.sql(" UNION ALL ".join(parts)):
+            found[number].append(row)
+        return found
+
     def ids_where_each(self, location: str, case: TypeCase, values: Sequence[Any]) -> list[list[int]]:
         """Ids by equality, in one statement because each costs Spark a third of a second; see `Reader`."""
         column, view = quoted(case.name, "`"), self._known(location)

@@ -7,13 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from interop_evolution import EVOLVED, ROWS_AFTER, ROWS_BEFORE, SQL_COLUMNS
+from interop_evolution import EVOLVED, ROWS_AFTER, ROWS_BEFORE, SQL_COLUMNS, evolve_with_pyiceberg
 from interop_readers import Reader
 from interop_rows import canonical_rows, rows_of
 from interop_tables import SparkWriter, location_of
-from pyiceberg.table import Table
 from pyiceberg.transforms import BucketTransform, IdentityTransform, MonthTransform, TruncateTransform
-from pyiceberg.types import DecimalType, DoubleType, IntegerType, LongType, StringType
 from spark_client import Spark
 
 import icefusion
@@ -36,21 +34,6 @@ SPARK_CHANGES = (
     "ADD COLUMN gone string",
     "ADD COLUMN point.y string",
 )
-
-
-def evolve_with_pyiceberg(table: Table) -> None:
-    """The changes that `SPARK_CHANGES` are, through PyIceberg."""
-    with table.update_schema() as update:
-        update.rename_column("old_name", "new_name").delete_column("gone")
-        update.update_column("small", LongType()).update_column("ratio", DoubleType())
-        update.update_column("price", DecimalType(18, 2))
-        update.rename_column("point.x", "ex").delete_column("point.y").add_column(("point", "z"), IntegerType())
-        update.rename_column("items.a", "alpha").add_column(("items", "c"), StringType())
-        update.update_column("lookup.k", LongType()).delete_column("lookup.l")
-        update.move_first("price")
-    with table.update_schema() as update:
-        update.add_column("added", StringType()).add_column("gone", StringType())
-        update.add_column(("point", "y"), StringType())
 
 
 def rows(found: Sequence[Sequence[Any]]) -> list[tuple[Any, ...]]:

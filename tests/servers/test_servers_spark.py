@@ -18,6 +18,7 @@ from server_jobs import COLUMNS, batch_of
 from spark_catalog import CatalogSpark, find_spark
 
 import icefusion
+from icefusion.config import WriteMode
 
 pytestmark = [pytest.mark.postgres, pytest.mark.spark]
 
@@ -204,3 +205,82 @@ def test_a_transaction_whose_rows_spark_merged_into_fails(place: Place, spark: C
             copy_while_spark_merges()
         assert session.sql(f"SELECT count(*) FROM {writes}").fetchall() == [(0,)]
     assert leftovers(place.pyiceberg().load_table(writes)) == []
+
+
+# Row-level changes of both
+
+
+def changing(place: Place, *, granularity: str = "file") -> str:
+    """A table that both engines change by delete files, of two data files in each partition; its name."""
+    modes = ", ".join(f"'write.{change}.mode' = 'merge-on-read'" for change in ("delete", "update", "merge"))
+    with place.connect() as session:
+        session.sql(
+            f"CREATE TABLE {place.namespace}.c ({COLUMNS}) PARTITIONED BY (worker) "
+            f"TBLPROPERTIES ({modes}, 'write.delete.granularity' = '{granularity}', 'format-version' = '2')"
+        )
+        for first in (0, 10):
+            rows = ", ".join(f"({worker}, {n}, 0)" for worker in (0, 1) for n in range(first, first + 10))
+            session.sql(f"INSERT INTO {place.namespace}.c VALUES {rows}")
+    return f"{place.namespace}.c"
+
+
+@pytest.mark.parametrize("granularity", ["file", "partition"])
+def test_both_change_rows_of_one_table_in_turns(place: Place, spark: CatalogSpark, granularity: str) -> None:
+    table, theirs = changing(place, granularity=granularity), named(place, "c")
+    rows = [(worker, n, 0) for worker in (0, 1) for n in range(20)]
+    with place.connect() as session:
+        for turn in range(2):
+            session.sql(f"DELETE FROM {table} WHERE number % 10 = {turn}")
+            spark.fresh(theirs, f"DELETE FROM {theirs} WHERE number % 10 = {turn + 5}")
+            rows = [row for row in rows if row[1] % 10 not in (turn, turn + 5)]
+            assert rows_of_all(place, spark, "c") == [Counter(rows)] * 3
+            session.sql(f"UPDATE {table} SET part = part + 1 WHERE number % 3 = {turn}")
+            spark.fresh(
+                theirs, f"UPDATE {theirs} SET part = part + 10, worker = 2 WHERE number % 3 = {turn} AND worker = 0"
+            )
+            rows = [_moved(row) if row[1] % 3 == turn else row for row in rows]
+            assert rows_of_all(place, spark, "c") == [Counter(rows)] * 3
+            spark.fresh(theirs, rewrite(place, "c"))
+            session.sql(
+                f"MERGE INTO {table} AS t USING (VALUES (1, 9), (7, {100 + turn})) AS s (worker, number) "
+                "ON t.worker = s.worker AND t.number = s.number "
+                "WHEN MATCHED THEN UPDATE SET part = 7 WHEN NOT MATCHED THEN INSERT (worker, number, part) "
+                "VALUES (s.worker, s.number, 3)",
+                write_mode="copy-on-write",
+            )
+            rows = [(*row[:2], 7) if row[:2] == (1, 9) else row for row in rows] + [(7, 100 + turn, 3)]
+            assert rows_of_all(place, spark, "c") == [Counter(rows)] * 3
+    makers = checked_makers(place, "c")
+    assert {operation for engine, operation in makers if engine == "icefusion"} == {"append", "delete", "overwrite"}
+    assert {operation for engine, operation in makers if engine == "spark"} == {"delete", "overwrite", "replace"}
+
+
+def _moved(row: Row) -> Row:
+    worker, number, part = row
+    return (2, number, part + 11) if worker == 0 else (worker, number, part + 1)
+
+
+@pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
+def test_a_change_of_rows_that_spark_changes_meanwhile_fails(
+    place: Place, spark: CatalogSpark, mode: WriteMode
+) -> None:
+    table, theirs = changing(place), named(place, "c")
+
+    def change_while_spark_does(session: icefusion.Session, statement: str) -> None:
+        with session.transaction() as tx:
+            tx.sql(f"UPDATE {table} SET part = 5 WHERE worker = 0 AND number = 3", write_mode=mode)
+            spark.fresh(theirs, statement)
+
+    with place.connect() as session:
+        change_while_spark_does(session, f"DELETE FROM {theirs} WHERE worker = 1 AND number = 3")
+        expected = Counter((worker, n, 0) for worker in (0, 1) for n in range(20) if n != 3) + Counter([(0, 3, 5)])
+        assert rows_of_all(place, spark, "c") == [expected] * 3
+        with pytest.raises(icefusion.CommitConflictError):
+            # Another row of the same file: a rewritten file would bring it back.
+            change_while_spark_does(session, f"DELETE FROM {theirs} WHERE worker = 0 AND number = 4")
+        expected -= Counter([(0, 4, 0)])
+        assert rows_of_all(place, spark, "c") == [expected] * 3
+        with pytest.raises(icefusion.CommitConflictError):
+            change_while_spark_does(session, rewrite(place, "c"))
+    assert rows_of_all(place, spark, "c") == [expected] * 3
+    assert [path for path in leftovers(place.pyiceberg().load_table(table)) if OUR_DATA_FILE.search(path)] == []

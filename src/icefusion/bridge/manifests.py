@@ -30,7 +30,8 @@ class ManifestReader:
     def __init__(self, max_files: int = MAX_CACHED_FILES, max_manifests: int = MAX_CACHED_MANIFESTS) -> None:
         self._max_files = max_files
         self._max_manifests = max_manifests
-        self._entries: OrderedDict[str, tuple[LiveEntry, ...]] = OrderedDict()
+        # By path and age: a commit that is tried again keeps its manifests, and they inherit another number then.
+        self._entries: OrderedDict[tuple[str, int | None], tuple[LiveEntry, ...]] = OrderedDict()
         self._lists: OrderedDict[str, tuple[ManifestFile, ...]] = OrderedDict()
         self._file_count = 0
         self._manifest_count = 0
@@ -80,10 +81,11 @@ class ManifestReader:
             StorageError: The manifest is missing or unreadable.
         """
         path = manifest.manifest_path
+        key = path, manifest.sequence_number
         with self._lock:
-            if path in self._entries:
-                self._entries.move_to_end(path)
-                return self._entries[path]
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key]
         try:
             entries = tuple(
                 LiveEntry(entry.data_file, _known(entry.sequence_number)) for entry in read_entries(manifest, io)
@@ -91,8 +93,8 @@ class ManifestReader:
         except Exception as exc:
             raise _unreadable("manifest", path, exc) from exc
         with self._lock:
-            if path not in self._entries and len(entries) <= self._max_files:
-                self._entries[path] = entries
+            if key not in self._entries and len(entries) <= self._max_files:
+                self._entries[key] = entries
                 self._file_count += len(entries)
             while self._file_count > self._max_files:
                 self._file_count -= len(self._entries.popitem(last=False)[1])

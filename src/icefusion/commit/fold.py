@@ -7,12 +7,20 @@ takes part with a move that changes nothing, so that it is held still while the 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
+from pyiceberg.manifest import DataFile
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
-from pyiceberg.table.snapshots import Snapshot, SnapshotSummaryCollector, Summary, update_snapshot_summaries
+from pyiceberg.table.snapshots import (
+    CHANGED_PARTITION_COUNT_PROP,
+    Snapshot,
+    SnapshotSummaryCollector,
+    Summary,
+    update_snapshot_summaries,
+)
 from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
@@ -92,9 +100,10 @@ class Stage:
         """This change as the next snapshot of a state."""
         parent = metadata.current_snapshot()
         own = self._manifests.added_manifests(self.files)
-        existing, found = self._manifests.without(
+        existing, removed = self._manifests.without(
             metadata, self.reader.read_list(parent, self.change.base.io), self.files
         )
+        found = {file.file_path for file in removed}
         missing = [file.file_path for file in (*self.files.removed, *self.files.removed_deletes)]
         missing = [path for path in missing if path not in found]
         if missing:  # validation has looked through all commits since, so this is a table that contradicts itself
@@ -109,20 +118,23 @@ class Stage:
             # Time may not run backwards within a table's history, whatever this machine's clock says.
             timestamp_ms=max(clock.now_ms(), metadata.last_updated_ms),
             manifest_list=manifest_list,
-            summary=self._summary(metadata, parent),
+            summary=self._summary(metadata, parent, removed),
             schema_id=metadata.current_schema_id,
         )
 
-    def _summary(self, head: TableMetadata, parent: Snapshot | None) -> Summary:
+    def _summary(self, head: TableMetadata, parent: Snapshot | None, removed: Sequence[DataFile]) -> Summary:
         limit = WriteProperties.of(head.properties).summary_partition_limit
         collector = SnapshotSummaryCollector(partition_summary_limit=limit)
-        specs = self.change.metadata.specs()
+        specs = {**head.specs(), **self.change.metadata.specs()}
         schema = self.change.metadata.schema()
         for file in self.files.new_files:
             collector.add_file(file, schema, specs[file.spec_id])
-        for file in (*self.files.removed, *self.files.removed_deletes):
+        for file in removed:
             collector.remove_file(file, schema, specs[file.spec_id])
         entries = {**collector.build(), **_ENGINE, **self.change.summary}
+        if any(not len(file.partition) for file in (*self.files.new_files, *removed)):
+            # The whole of an unpartitioned table is one partition to Java, and none to PyIceberg.
+            entries[CHANGED_PARTITION_COUNT_PROP] = str(len(collector.partition_metrics) + 1)
         if self.change.idempotency_key is not None:
             entries[SUMMARY_KEY] = self.change.idempotency_key
         summary = Summary(operation=self.files.operation, **entries)

@@ -10,6 +10,9 @@ deleted in them and the others carried over with their sequence numbers. Rewritt
 too, as long as the manifests that they replace are still in the newest list. A manifest in which nothing is left goes
 with the commit after.
 
+A delete file that is older than every data file left deletes nothing any more, and goes with the data file that was the
+last one of its age, as the Java implementation does it.
+
 Small manifests are merged as the Java implementation does: by bins of ``commit.manifest.target-size-bytes``, and only
 once ``commit.manifest.min-count-to-merge`` of them have come together, so that many small appends cost little on
 average and the manifest list stays short. Manifests of data files and of delete files are never mixed.
@@ -67,6 +70,8 @@ _CODECS: dict[str, AvroCompressionCodec] = {
     "bzip2": "bzip2",
 }
 
+_Known = tuple[str, int | None]
+
 
 @dataclass
 class ManifestStage:
@@ -86,8 +91,8 @@ class ManifestStage:
     reader: ManifestReader
     written: list[str] = field(default_factory=list)
     _added: list[ManifestFile] | None = None
-    _rewritten: dict[str, list[ManifestFile]] = field(default_factory=dict)
-    _merged: dict[tuple[str, ...], list[ManifestFile]] = field(default_factory=dict)
+    _rewritten: dict[tuple[_Known, frozenset[str]], list[ManifestFile]] = field(default_factory=dict)
+    _merged: dict[tuple[_Known, ...], list[ManifestFile]] = field(default_factory=dict)
     _commit_uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     _count: int = 0
     _attempts: int = 0
@@ -109,32 +114,43 @@ class ManifestStage:
 
     def without(
         self, head: TableMetadata, manifests: Sequence[ManifestFile], files: FileChange
-    ) -> tuple[list[ManifestFile], set[str]]:
-        """Manifests of an earlier snapshot with the removed files marked as deleted, and the paths of those found.
+    ) -> tuple[list[ManifestFile], list[DataFile]]:
+        """Manifests of an earlier snapshot with the removed files marked as deleted, and all files that are.
 
-        Manifests that list no live file any more are left out.
+        These are the files that the change removes and, where it removes data files, the delete files that are older
+        than all data files that are left. Manifests that list no live file any more are left out.
         """
-        gone = {
-            ManifestContent.DATA: {file.file_path: file for file in files.removed},
-            ManifestContent.DELETES: {file.file_path: file for file in files.removed_deletes},
-        }
-        specs = {content: {file.spec_id for file in of_content.values()} for content, of_content in gone.items()}
+        live = [manifest for manifest in manifests if manifest.has_added_files() or manifest.has_existing_files()]
+        data = [manifest for manifest in live if manifest.content == ManifestContent.DATA]
+        kept, gone = self._without(head, data, files.removed)
+        deletes = [manifest for manifest in live if manifest.content == ManifestContent.DELETES]
+        oldest = _oldest(kept, head.next_sequence_number()) if files.removed else 0
+        kept_deletes, gone_deletes = self._without(head, deletes, files.removed_deletes, oldest)
+        return kept + kept_deletes, gone + gone_deletes
+
+    def _without(
+        self, head: TableMetadata, manifests: Sequence[ManifestFile], removed: Iterable[DataFile], oldest: int = 0
+    ) -> tuple[list[ManifestFile], list[DataFile]]:
+        """Manifests without some files, and without those of an age below the oldest that counts."""
+        paths = {file.file_path for file in removed}
+        specs = {file.spec_id for file in removed}
         kept: list[ManifestFile] = []
-        found: set[str] = set()
+        gone: list[DataFile] = []
         for manifest in manifests:
-            if not (manifest.has_added_files() or manifest.has_existing_files()):
-                continue
-            paths = gone[manifest.content]
-            if manifest.partition_spec_id not in specs[manifest.content]:
+            if manifest.partition_spec_id not in specs and (manifest.min_sequence_number or 0) >= oldest:
                 kept.append(manifest)
                 continue
-            here = {file.file_path for file in self.reader.read(manifest, self.io)} & paths.keys()
-            found |= here
-            kept += self._rewrite(head, manifest, here) if here else [manifest]
-        return kept, found
+            here = [
+                entry.file
+                for entry in self.reader.entries(manifest, self.io)
+                if entry.file.file_path in paths or entry.sequence_number < oldest
+            ]
+            gone += here
+            kept += self._rewrite(head, manifest, frozenset(file.file_path for file in here)) if here else [manifest]
+        return kept, gone
 
-    def _rewrite(self, head: TableMetadata, manifest: ManifestFile, gone: set[str]) -> list[ManifestFile]:
-        key = manifest.manifest_path
+    def _rewrite(self, head: TableMetadata, manifest: ManifestFile, gone: frozenset[str]) -> list[ManifestFile]:
+        key = _known(manifest), gone
         if key not in self._rewritten:
             entries = [
                 self._carried(entry, manifest, deleted=entry.data_file.file_path in gone)
@@ -183,7 +199,7 @@ class ManifestStage:
         return result
 
     def _merged_manifest(self, head: TableMetadata, members: list[ManifestFile]) -> list[ManifestFile]:
-        key = tuple(member.manifest_path for member in members)
+        key = tuple(_known(member) for member in members)
         if key not in self._merged:
             entries = [entry for member in members for entry in self._carried_entries(member)]
             first = members[0]
@@ -349,6 +365,21 @@ def _assigned(manifest: ManifestFile, sequence_number: int) -> ManifestFile:
     if assigned.min_sequence_number == UNASSIGNED_SEQ:
         assigned.min_sequence_number = sequence_number
     return assigned
+
+
+def _oldest(data_manifests: Iterable[ManifestFile], newest: int) -> int:
+    """How old the oldest data file is that some manifests list; the newest age where they list none."""
+    ages = [
+        manifest.min_sequence_number or 0
+        for manifest in data_manifests
+        if manifest.has_added_files() or manifest.has_existing_files()
+    ]
+    return min(ages, default=newest)
+
+
+def _known(manifest: ManifestFile) -> _Known:
+    """What tells a manifest from others: one of a commit that is stacked below has another age in each attempt."""
+    return manifest.manifest_path, manifest.sequence_number
 
 
 def _spec_id(file: DataFile) -> int:
