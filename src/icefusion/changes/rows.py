@@ -449,11 +449,12 @@ class RowChanger:
 
     def _write(self, waves: Iterator[Wave], more_whole: Sequence[LiveFile]) -> None:
         held = HeldRows(self._spool_bytes) if self._context.mode == "copy-on-write" else None
-        done: list[Wave] = []
+        whole: list[LiveFile] = []
 
         def streams() -> Iterator[Streams]:
             for wave in waves:
-                done.append(wave)
+                # Nothing else of it is kept: a query that was run holds the memory of its joins as long as it is there.
+                whole.extend(wave.planned.whole_files)
                 yield [self._new_rows(wave, stream, held) for stream in wave.planned.streams()]
 
         with self.changed.phase("find and write"):
@@ -461,7 +462,7 @@ class RowChanger:
         collected = self._collected
         self._check()
         gone = collected.gone
-        whole = [*(live for wave in done for live in wave.planned.whole_files), *more_whole]
+        whole += more_whole
         counts = RowCounts(
             inserted=self._inserted + collected.inserted,
             updated=collected.updated,
