@@ -53,8 +53,15 @@ def measure() -> Iterator[Measurement]:
         sampler.join()
 
 
-def main(cases: dict[str, Callable[[], Measurement]], *, baseline: str, rounds: int = 3) -> None:
-    """Run a case, or all of them interleaved, and print a table of medians with ratios to the baseline."""
+def main(cases: dict[str, Callable[[], Measurement]], *, baseline: str | Callable[[str], str], rounds: int = 3) -> None:
+    """Run a case, or all of them interleaved, and print a table of medians with ratios to the baseline.
+
+    Args:
+        cases: By name.
+        baseline: The name of the case that all others are compared with, or a function from a case's name to that.
+        rounds: How often each case runs.
+    """
+    baseline_of = baseline if callable(baseline) else lambda _: baseline
     parser = argparse.ArgumentParser()
     parser.add_argument("--case", choices=cases)
     parser.add_argument("--only", nargs="*", choices=cases, help="cases to run beside the baseline")
@@ -64,12 +71,13 @@ def main(cases: dict[str, Callable[[], Measurement]], *, baseline: str, rounds: 
         result = cases[arguments.case]()
         print(json.dumps({"seconds": result.seconds, "cpu_s": result.cpu_s, "peak": result.peak_bytes} | result.facts))
         return
-    names = [name for name in cases if not arguments.only or name in (baseline, *arguments.only)]
+    wanted = {base for name in arguments.only or cases for base in (name, baseline_of(name))}
+    names = [name for name in cases if name in wanted]
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _ in range(arguments.rounds):
         for name in names:
             runs[name].append(_run_case(name))
-    _show(runs, baseline)
+    _show(runs, baseline_of)
 
 
 def _run_case(name: str) -> dict[str, float]:
@@ -79,15 +87,16 @@ def _run_case(name: str) -> dict[str, float]:
     return found
 
 
-def _show(runs: dict[str, list[dict[str, float]]], baseline: str) -> None:
+def _show(runs: dict[str, list[dict[str, float]]], baseline_of: Callable[[str], str]) -> None:
     def median(name: str, key: str) -> float:
         return statistics.median(run[key] for run in runs[name])
 
     facts = sorted({key for found in runs.values() for run in found for key in run} - {"seconds", "cpu_s", "peak"})
-    print(f"{'case':34}{'s':>8}{'ratio':>8}{'cpu s':>8}{'ratio':>8}{'peak MB':>9}" + _cells(facts))
+    print(f"{'case':46}{'s':>8}{'ratio':>8}{'cpu s':>8}{'ratio':>8}{'peak MB':>9}" + _cells(facts))
     for name, found in runs.items():
         seconds, cpu_s = median(name, "seconds"), median(name, "cpu_s")
-        line = f"{name:34}{seconds:8.2f}{seconds / median(baseline, 'seconds'):8.3f}"
+        baseline = baseline_of(name)
+        line = f"{name:46}{seconds:8.2f}{seconds / median(baseline, 'seconds'):8.3f}"
         line += f"{cpu_s:8.2f}{cpu_s / median(baseline, 'cpu_s'):8.3f}{median(name, 'peak') / 1e6:9.0f}"
         print(line + _cells([f"{statistics.median([r.get(key, 0) for r in found]):.0f}" for key in facts]))
 

@@ -14,9 +14,11 @@ from icefusion.errors import SchemaError
 __all__ = [
     "list_offsets",
     "map_entries",
+    "nulls_of",
     "restamp",
     "restamp_batch",
     "validity_of",
+    "with_nulls_below",
     "without_validity",
     "wrap_storage",
 ]
@@ -83,6 +85,33 @@ def without_validity(array: pa.Array) -> pa.Array:
     if pa.types.is_list(arrow):
         return pa.Array.from_buffers(arrow, len(array), buffers[:2], offset=array.offset, children=[array.values])
     return pa.Array.from_buffers(arrow, len(array), buffers, offset=array.offset)
+
+
+def nulls_of(length: int, arrow: pa.DataType) -> pa.Array:
+    """NULLs of a type; below a NULL struct, required fields hold something, for the reason that is given above."""
+    if not pa.types.is_struct(arrow):
+        return pa.nulls(length, arrow)
+    fields = [arrow.field(i) for i in range(arrow.num_fields)]
+    children = [nulls_of(length, field.type) for field in fields]
+    children = [c if field.nullable else without_validity(c) for field, c in zip(fields, children, strict=True)]
+    return pa.Array.from_buffers(arrow, length, [pa.py_buffer(bytes((length + 7) // 8))], children=children)
+
+
+def with_nulls_below(array: pa.Array) -> pa.Array:
+    """The same values, all fields of structs optional, and NULL wherever the struct is.
+
+    The engine takes a field out of a struct as it stands, without a look at the struct.
+    """
+    arrow = array.type
+    if pa.types.is_struct(arrow):
+        children = [with_nulls_below(child) for child in array.flatten()]
+        fields = [pa.field(arrow.field(i).name, child.type) for i, child in enumerate(children)]
+        return pa.Array.from_buffers(pa.struct(fields), len(array), [validity_of(array)], children=children)
+    if pa.types.is_list(arrow):
+        values = with_nulls_below(array.values)
+        buffers = array.buffers()[:2]
+        return pa.Array.from_buffers(pa.list_(values.type), len(array), buffers, offset=array.offset, children=[values])
+    return array
 
 
 def wrap_storage(array: pa.Array, arrow: pa.DataType) -> pa.Array:

@@ -30,7 +30,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructType
 
-from icefusion.bridge.arrays import list_offsets, map_entries, restamp, validity_of, without_validity, wrap_storage
+from icefusion.bridge.arrays import (
+    list_offsets,
+    map_entries,
+    nulls_of,
+    restamp,
+    validity_of,
+    without_validity,
+    wrap_storage,
+)
 from icefusion.bridge.exact import Cast, MisfitError
 from icefusion.bridge.scalars import decoder, scalar_cast
 from icefusion.bridge.schema import is_list_like, join_path, type_name, type_to_arrow
@@ -106,7 +114,7 @@ def plan_value(
     types = pa.types
     arrow, wanted = target.arrow, target.type
     if types.is_null(source):
-        return lambda array: pa.nulls(len(array), arrow)
+        return lambda array: nulls_of(len(array), arrow)
     if types.is_dictionary(source) and types.is_nested(source.value_type):
         return _plan_nested_dictionary(source, target, matching, source_type)
     decode, plain = decoder(source)
@@ -161,7 +169,7 @@ def default_filler(field: NestedField, value: Any, arrow: pa.DataType, path: str
         SchemaError: The default is not one that the type can hold.
     """
     if value is None:
-        return lambda length: pa.nulls(length, arrow)
+        return lambda length: nulls_of(length, arrow)
     if not field.field_type.is_primitive:
         raise SchemaError(
             f"column {path}: a default for type {type_name(field.field_type)} cannot be applied",

@@ -8,7 +8,7 @@ transaction does that. A statement that fails leaves no file behind and nothing 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,6 +104,7 @@ class ChangeExecutor:
         state.check_may_write(context.pinned)
         changed = self._carry_out(change, context)
         try:
+            shown = self._shown(change, changed, context)
             state.stage(context.pinned, changed.change)
         except BaseException:
             delete_files(context.pinned.handle.io, [file.file_path for file in changed.change.added])
@@ -123,10 +124,7 @@ class ChangeExecutor:
         for event in events:
             tell(self._reporter, event)
         result = Result.of_change(report)
-        returning = _returning(change)
-        if changed.shown is not None and returning is not None:
-            return self._shown(change, returning, changed.shown, context, result)
-        return result
+        return result if shown is None else result.with_rows(shown.schema, shown.batches)
 
     def explain(self, statement: Explain, given: Given, state: TransactionState) -> Result:
         """Tell how a change would be carried out, without doing it."""
@@ -204,18 +202,22 @@ class ChangeExecutor:
             return changer.insert(change.query, alignment)
         return Overwriter(context, changer).run(change, change.overwrite, alignment)
 
-    def _shown(
-        self, change: Change, returning: Fragment, shown: Spool, context: ChangeContext, result: Result
-    ) -> Result:
-        """The result of a change as the rows that RETURNING asks for."""
+    def _shown(self, change: Change, changed: Changed, context: ChangeContext) -> Spool | None:
+        """The rows that RETURNING asks for, if it does. If they cannot be computed, the whole statement fails."""
+        returning = _returning(change)
+        if changed.shown is None or returning is None:
+            return None
         alias = self._queries(change, context).alias
         own = returning if getattr(change, "alias", None) is not None else unqualified(returning, change.table, alias)
         query = compose("SELECT ", own, " FROM ", table_piece(RETURNED, alias))
-        sources = {**context.sources, RETURNED: shown.source(RETURNED)}
+        sources = {**context.sources, RETURNED: changed.shown.source(RETURNED)}
         bound, bindings = bind_query(query, context.state, sources)
         values = {name: context.parameters[name] for name in query.parameters}
         planned = self._engine.plan(bound, bindings, values)
-        return result.with_rows(planned.schema, _keeping(planned.stream, shown))
+        rows = Spool(planned.schema, memory_limit_bytes=self._write_memory_bytes)
+        for batch in planned.stream():
+            rows.add(batch)
+        return rows
 
 
 def table_names(fragments: tuple[Fragment, ...]) -> list[Any]:
@@ -271,12 +273,3 @@ def _returning(change: Change) -> Fragment | None:
 
 def _only_adds(change: Insert) -> bool:
     return change.overwrite is None and change.conflict is None
-
-
-def _keeping(stream: Callable[[], Iterator[pa.RecordBatch]], kept: Spool) -> Callable[[], Iterator[pa.RecordBatch]]:
-    """The stream; what it reads from is kept as long as somebody may ask for it again."""
-
-    def batches(_kept: Spool = kept) -> Iterator[pa.RecordBatch]:
-        return stream()
-
-    return batches

@@ -32,11 +32,11 @@ class HeldRows:
     """New versions of rows that wait for their files to be written anew; used by several threads.
 
     Args:
-        limit_bytes: Arrow bytes that may wait.
+        limit_bytes: Arrow bytes that may wait; None for a default, which is also the most.
     """
 
-    def __init__(self, limit_bytes: int = HELD_BYTES) -> None:
-        self._limit_bytes = limit_bytes
+    def __init__(self, limit_bytes: int | None = None) -> None:
+        self._limit_bytes = min(limit_bytes or HELD_BYTES, HELD_BYTES)
         self._bytes = 0
         self._rows: dict[str, list[pa.RecordBatch]] = {}
         self._lock = threading.Lock()
@@ -53,18 +53,17 @@ class HeldRows:
         if not fits:
             yield rows.batch
             return
-        names = pc.dictionary_encode(rows.files)
-        for code, name in enumerate(names.dictionary.to_pylist()):
-            own = rows.batch
-            if len(names.dictionary) > 1:
-                own = own.filter(pc.equal(names.indices, pa.scalar(code, names.indices.type)))
+        codes = rows.files.indices
+        paths = rows.files.dictionary.to_pylist()
+        for code, path in enumerate(paths):
+            own = rows.batch if len(paths) == 1 else rows.batch.filter(pc.equal(codes, pa.scalar(code, codes.type)))
             with self._lock:
-                self._rows.setdefault(name, []).append(own)
+                self._rows.setdefault(path, []).append(own)
 
-    def take(self, names: Iterable[str]) -> list[pa.RecordBatch]:
+    def take(self, paths: Iterable[str]) -> list[pa.RecordBatch]:
         """The rows that wait for some files."""
         with self._lock:
-            return [batch for name in names for batch in self._rows.pop(name, [])]
+            return [batch for path in paths for batch in self._rows.pop(path, [])]
 
 
 def rewrite_tasks(files: Sequence[LiveFile]) -> list[list[LiveFile]]:

@@ -16,8 +16,9 @@ match nothing are then the numbers that did not come up, and the rows of the tar
 that did not: neither needs an outer join. The range of the source's keys, or the keys themselves where they are few,
 becomes a condition on the target: it prunes files, and it is what the commit has to hold still.
 
-When a hash join does not fit into the memory limit, what was written is thrown away and the question is asked again
-with sort-merge joins, which spill.
+A join keeps the source in memory, so a source that is large beside the memory limit is joined slice by slice, each with
+the range of its own keys. When a join does not fit nevertheless, what was written is thrown away and the question is
+asked again, with smaller slices and with sort-merge joins, which spill.
 """
 
 from __future__ import annotations
@@ -34,12 +35,13 @@ from pyiceberg.manifest import DataFile
 from pyroaring import BitMap
 
 from icefusion.bridge.align import Alignment
+from icefusion.bridge.arrays import with_nulls_below
 from icefusion.bridge.positions import Positions
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.changes.insert import InsertAlignment
 from icefusion.changes.rewrite import HeldRows, rewrite_tasks
-from icefusion.changes.sink import Duplicate, RowSink
-from icefusion.changes.spool import Spool
+from icefusion.changes.sink import Collected, Duplicate, RowSink
+from icefusion.changes.spool import Spool, SpooledRows
 from icefusion.changes.staging import RowChange
 from icefusion.commit.cleanup import delete_files
 from icefusion.config import Isolation, WriteMode
@@ -63,6 +65,8 @@ __all__ = ["ChangeContext", "Changed", "RowChanger", "Wave"]
 
 WRITE_BATCH_ROWS = 32_768
 MAX_LISTED_KEYS = 200
+SLICE_SHARE = 0.25
+"""How much of the memory limit the rows of a source may take in a join, whose table of them takes more."""
 Streams = list[Iterator[pa.RecordBatch]]
 
 
@@ -139,13 +143,16 @@ class RowChanger:
         self._queries = queries
         self._handle = context.pinned.handle
         self._schema = self._handle.metadata.schema()
-        self._shown_schema = pa.schema([field.remove_metadata() for field in iceberg_to_arrow(self._schema)])
+        columns = iceberg_to_arrow(self._schema)
+        self._shown_schema = pa.schema(
+            [pa.field(column.name, with_nulls_below(pa.nulls(0, column.type)).type) for column in columns]
+        )
         self._threads = context.threads
         self._hash_joins = True
         self._inserted = 0
         self._written: list[DataFile] = []
         self._files: dict[str, LiveFile] = {}
-        self._names: dict[str, LiveFile] = {}
+        self._collected = Collected()
         self.changed = Changed()
         if show:
             self.changed.shown = Spool(self._shown_schema, memory_limit_bytes=self._spool_bytes)
@@ -302,19 +309,29 @@ class RowChanger:
         return self
 
     def _merge_waves(self, merge: Merge, source: Spool, ignored: BitMap) -> Iterator[Wave]:
-        narrower, values = self._narrower(merge, source)
-        question = self._queries.matched(merge, source.schema, narrower)
-        matched = self._ask(question, {SOURCE: source.source(SOURCE, without=ignored)}, values)
-        yield matched
-        self._check(matched)
+        showing = self.changed.shown is not None
+        for first, last in source.slices(self._slice_bytes(source)):
+            keys = source.part(first, last, without=ignored)
+            narrower, values = self._narrower(merge, keys)
+            question = self._queries.matched(merge, source.schema, narrower, all_columns=showing)
+            yield self._ask(question, {SOURCE: keys.source(SOURCE)}, values)
+        self._check()
         if any(clause.rows == "not_matched" for clause in merge.clauses):
-            rest = source.source(SOURCE, without=matched.sink.source_rows | ignored)
+            rest = source.source(SOURCE, without=self._collected.source_rows | ignored)
             yield self._ask(self._queries.not_matched(merge, source.schema), {SOURCE: rest})
         if any(clause.rows == "not_matched_by_source" for clause in merge.clauses):
-            question = self._queries.not_matched_by_source(merge)
-            yield self._ask(question, excluded=matched.sink.matched)
+            question = self._queries.not_matched_by_source(merge, all_columns=showing)
+            yield self._ask(question, excluded=self._collected.matched)
 
-    def _narrower(self, merge: Merge, source: Spool) -> tuple[list[Piece], dict[str, pa.Scalar]]:
+    def _slice_bytes(self, source: Spool) -> int | None:
+        """How much of a MERGE's source one join keeps in memory; None for all of it."""
+        limit_bytes = self._context.engine.memory_limit_bytes
+        if limit_bytes is None:
+            return None
+        share = SLICE_SHARE if self._hash_joins else SLICE_SHARE / 4
+        return None if source.size_bytes <= limit_bytes * share else max(1, int(limit_bytes * share))
+
+    def _narrower(self, merge: Merge, source: SpooledRows) -> tuple[list[Piece], dict[str, pa.Scalar]]:
         """Conditions on the target's keys that follow from the keys in the source."""
         pieces: list[Piece] = []
         values: dict[str, pa.Scalar] = {}
@@ -355,7 +372,6 @@ class RowChanger:
             planned = self._plan(question.query, target, values, whole_files=whole_files)
         self._note(planned)
         live = planned.files_by_name
-        self._names |= live
         self._files |= {found.file.file_path: found for found in (*live.values(), *planned.whole_files)}
         sink = RowSink(
             question,
@@ -363,6 +379,7 @@ class RowChanger:
             self._schema,
             self._handle.name,
             {name: found.file.file_path for name, found in live.items()},
+            self._collected,
             self._show if show and self.changed.shown is not None else None,
         )
         return Wave(planned, sink)
@@ -417,12 +434,12 @@ class RowChanger:
         """Delete what was written, but for so many files."""
         delete_files(self._handle.io, [file.file_path for file in self._written[count:]])
         del self._written[count:]
-        self._files, self._names = {}, {}
+        self._files, self._collected = {}, Collected()
         if self.changed.shown is not None and not count:
             self.changed.shown = Spool(self._shown_schema, memory_limit_bytes=self._spool_bytes)
 
     def _write(self, waves: Iterator[Wave], more_whole: Sequence[LiveFile]) -> None:
-        held = HeldRows() if self._context.mode == "copy-on-write" else None
+        held = HeldRows(self._spool_bytes) if self._context.mode == "copy-on-write" else None
         done: list[Wave] = []
 
         def streams() -> Iterator[Streams]:
@@ -432,15 +449,14 @@ class RowChanger:
 
         with self.changed.phase("find and write"):
             self._keep(write_waves(streams(), self._target, self._handle.io, self._options(self._threads)))
-        gone = Positions()
-        for wave in done:
-            self._check(wave)
-            gone = gone.union(wave.sink.gone)
+        collected = self._collected
+        self._check()
+        gone = collected.gone
         whole = [*(live for wave in done for live in wave.planned.whole_files), *more_whole]
         counts = RowCounts(
-            inserted=self._inserted + sum(wave.sink.inserted for wave in done),
-            updated=sum(wave.sink.updated for wave in done),
-            deleted=sum(wave.sink.deleted for wave in done) + self._rows_in(whole),
+            inserted=self._inserted + collected.inserted,
+            updated=collected.updated,
+            deleted=collected.deleted + self._rows_in(whole),
         )
         touched = [self._files[path] for path in gone.paths()]
         removed = [live for live in touched if self._is_empty(live, gone)]
@@ -483,16 +499,15 @@ class RowChanger:
 
         def rewrite(files: Sequence[LiveFile]) -> None:
             paths = frozenset(live.file.file_path for live in files)
-            names = [name for name, found in self._names.items() if found.file.file_path in paths]
-            waves: list[Streams] = [[iter(held.take(names))]]
+            waves: list[Streams] = [[iter(held.take(sorted(paths)))]]
             if not all(self._is_empty(live, gone) for live in files):
                 waves.insert(0, [self._survivors(paths, gone)])
             self._keep(write_waves(waves, self._target, self._handle.io, self._options(1, share_bytes)))
 
         run_tasks([partial(rewrite, task) for task in tasks], self._threads, Stop())
 
-    def _check(self, wave: Wave) -> None:
-        duplicate = wave.sink.finish()
+    def _check(self) -> None:
+        duplicate = self._collected.finish()
         if duplicate is not None:
             raise self._cardinality_error(duplicate)
 
@@ -556,7 +571,8 @@ class RowChanger:
         """Keep rows for RETURNING; without the field ids, that are of no use there."""
         shown = self.changed.shown
         assert shown is not None  # nobody asks otherwise
-        shown.add(pa.RecordBatch.from_arrays(batch.columns, schema=shown.schema))
+        columns = [with_nulls_below(column) for column in batch.columns]
+        shown.add(pa.RecordBatch.from_arrays(columns, schema=shown.schema))
 
     def _is_empty(self, live: LiveFile, gone: Positions) -> bool:
         """Whether it is certain that no row of a file is left."""

@@ -25,7 +25,7 @@ from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.query.changes import CLAUSE_COLUMN, SOURCE_ROW_COLUMN, Branch, RowQuery
 from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN
 
-__all__ = ["Duplicate", "NewRows", "RowSink"]
+__all__ = ["Collected", "Duplicate", "NewRows", "RowSink"]
 
 FLUSH_ROWS = 1_000_000
 
@@ -36,11 +36,11 @@ class NewRows:
 
     Attributes:
         batch: The rows, in the table's schema.
-        files: For updated rows, the file that each of them was in, as the query names it; None for inserted rows.
+        files: For updated rows, the path of the file that each of them was in; None for inserted rows.
     """
 
     batch: pa.RecordBatch
-    files: pa.Array | None
+    files: pa.DictionaryArray | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,10 @@ class _Collector:
         if self._count >= FLUSH_ROWS:
             self.flush()
 
+    def add_all(self, positions: Sequence[tuple[str, npt.NDArray[np.uint32]]]) -> None:
+        for path, rows in positions:
+            self.add(path, rows)
+
     def flush(self) -> None:
         waiting, self._waiting, self._count = self._waiting, {}, 0
         for path, arrays in waiting.items():
@@ -81,6 +85,64 @@ class _Collector:
                 self.duplicate = Duplicate(path, position)
 
 
+class Collected:
+    """What all answers to the questions of one change have said so far."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inserted = 0
+        self.source_rows = BitMap()
+        self.updated_rows = _Collector()
+        self.deleted_rows = _Collector()
+        self.matched_rows = _Collector()
+        self._shown = Positions()
+
+    def first_seen(self, files: pa.DictionaryArray, positions: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+        """Which of some rows of the target were not asked for here before; to be called under the lock."""
+        result = np.zeros(len(positions), np.bool_)
+        codes = files.indices.to_numpy()
+        for code, path in enumerate(files.dictionary.to_pylist()):
+            rows = np.flatnonzero(codes == code)
+            values, first = np.unique(positions[rows], return_index=True)
+            held = self._shown.get(path)
+            new = np.ones(len(values), np.bool_) if held is None else np.array([int(v) not in held for v in values])
+            result[rows[first[new]]] = True
+            self._shown.add(path, values)
+        return result
+
+    def finish(self) -> Duplicate | None:
+        """To be called while nothing is being taken: whether a row was taken twice in a way that makes no sense."""
+        for collector in (self.deleted_rows, self.updated_rows, self.matched_rows):
+            collector.flush()
+        if self.updated_rows.duplicate is not None:
+            return self.updated_rows.duplicate
+        for path, bitmap in self.updated_rows.positions.items():
+            both = bitmap & (self.deleted_rows.positions.get(path) or BitMap())
+            if both:
+                return Duplicate(path, both.min())
+        return None
+
+    @property
+    def updated(self) -> int:
+        """Rows of the target that were changed."""
+        return len(self.updated_rows.positions)
+
+    @property
+    def deleted(self) -> int:
+        """Rows of the target that were removed."""
+        return len(self.deleted_rows.positions)
+
+    @property
+    def gone(self) -> Positions:
+        """The rows of the target that were changed or removed."""
+        return self.updated_rows.positions.union(self.deleted_rows.positions)
+
+    @property
+    def matched(self) -> Positions:
+        """The rows of the target that matched a row of the source, whatever became of them."""
+        return self.matched_rows.positions
+
+
 class RowSink:
     """Takes the batches of one row query apart; used by several threads.
 
@@ -90,6 +152,7 @@ class RowSink:
         schema: The table's schema.
         table: The table's name, for messages.
         files_by_name: The path of each data file by the name that the query gives it.
+        collected: What is taken note of goes there.
         show: Told of the old rows that a DELETE asked for with all their columns.
     """
 
@@ -100,18 +163,14 @@ class RowSink:
         schema: Schema,
         table: str,
         files_by_name: Mapping[str, str],
+        collected: Collected,
         show: Callable[[pa.RecordBatch], None] | None = None,
     ) -> None:
         self._files_by_name = files_by_name
         self._places = {name: answer.get_field_index(name) for name in answer.names}
         self._branches = [_BranchRows(branch, answer, schema, table) for branch in query.branches]
+        self._collected = collected
         self._show = show
-        self._lock = threading.Lock()
-        self._deleted = _Collector()
-        self._updated = _Collector()
-        self._matched = _Collector()
-        self.source_rows = BitMap()
-        self.inserted = 0
 
     def rows(self, stream: Iterator[pa.RecordBatch]) -> Iterator[NewRows]:
         """The new rows that the batches of a stream make."""
@@ -119,12 +178,13 @@ class RowSink:
             yield from self._take(batch)
 
     def _take(self, batch: pa.RecordBatch) -> Iterator[NewRows]:
-        identity = self._identity(batch)
+        collected = self._collected
         if SOURCE_ROW_COLUMN in self._places:
             numbers = self._numpy(batch, SOURCE_ROW_COLUMN).astype(np.uint32)
-            with self._lock:
-                self.source_rows |= BitMap(numbers)
-                self._collect(self._matched, identity)
+            matched = _by_path(self._files(batch), self._positions(batch))
+            with collected.lock:
+                collected.source_rows |= BitMap(numbers)
+                collected.matched_rows.add_all(matched)
         clauses = self._numpy(batch, CLAUSE_COLUMN) if CLAUSE_COLUMN in self._places else None
         for rows in self._branches:
             branch = rows.branch
@@ -134,70 +194,42 @@ class RowSink:
             if not taken.num_rows:
                 continue
             if branch.action == "insert":
-                with self._lock:
-                    self.inserted += taken.num_rows
+                with collected.lock:
+                    collected.inserted += taken.num_rows
                 yield NewRows(rows.new_rows(taken), None)
                 continue
-            collector = self._updated if branch.action == "update" else self._deleted
-            own = identity if taken is batch else self._identity(taken)
-            with self._lock:
-                self._collect(collector, own)
+            files = self._files(taken)
+            gone = _by_path(files, self._positions(taken))
+            with collected.lock:
+                (collected.updated_rows if branch.action == "update" else collected.deleted_rows).add_all(gone)
             if branch.action == "update":
-                yield NewRows(rows.new_rows(taken), taken.column(self._places[FILE_COLUMN]))
+                yield NewRows(rows.new_rows(taken), files)
             elif self._show is not None and branch.values:
-                self._show(rows.new_rows(taken))
+                with collected.lock:
+                    first = collected.first_seen(files, self._positions(taken))
+                self._show(rows.new_rows(_only(taken, first)))
 
-    def finish(self) -> Duplicate | None:
-        """To be called once all is taken: whether a row was taken twice in a way that makes no sense."""
-        for collector in (self._deleted, self._updated, self._matched):
-            collector.flush()
-        if self._updated.duplicate is not None:
-            return self._updated.duplicate
-        for path, bitmap in self._updated.positions.items():
-            both = bitmap & (self._deleted.positions.get(path) or BitMap())
-            if both:
-                return Duplicate(path, both.min())
-        return None
-
-    @property
-    def updated(self) -> int:
-        """Rows of the target that were changed."""
-        return len(self._updated.positions)
-
-    @property
-    def deleted(self) -> int:
-        """Rows of the target that were removed."""
-        return len(self._deleted.positions)
-
-    @property
-    def gone(self) -> Positions:
-        """The rows of the target that were changed or removed."""
-        return self._updated.positions.union(self._deleted.positions)
-
-    @property
-    def matched(self) -> Positions:
-        """The rows of the target that matched a row of the source, whatever became of them."""
-        return self._matched.positions
-
-    def _identity(self, batch: pa.RecordBatch) -> list[tuple[str, npt.NDArray[np.uint32]]]:
-        """The positions in a batch, by file."""
-        if FILE_COLUMN not in self._places:
-            return []
+    def _files(self, batch: pa.RecordBatch) -> pa.DictionaryArray:
+        """The path of each row's file."""
         names = pc.dictionary_encode(batch.column(self._places[FILE_COLUMN]))
-        positions = self._numpy(batch, POSITION_COLUMN).astype(np.uint32)
         paths = [self._files_by_name[name] for name in names.dictionary.to_pylist()]
-        if len(paths) == 1:
-            return [(paths[0], positions)]
-        codes = names.indices.to_numpy()
-        return [(path, positions[codes == code]) for code, path in enumerate(paths)]
+        return pa.DictionaryArray.from_arrays(names.indices, pa.array(paths, pa.string()))
 
-    def _collect(self, collector: _Collector, identity: Sequence[tuple[str, npt.NDArray[np.uint32]]]) -> None:
-        for path, positions in identity:
-            collector.add(path, positions)
+    def _positions(self, batch: pa.RecordBatch) -> npt.NDArray[np.uint32]:
+        return self._numpy(batch, POSITION_COLUMN).astype(np.uint32)
 
     def _numpy(self, batch: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
         values: npt.NDArray[np.int64] = batch.column(self._places[name]).to_numpy()
         return values
+
+
+def _by_path(files: pa.DictionaryArray, positions: npt.NDArray[np.uint32]) -> list[tuple[str, npt.NDArray[np.uint32]]]:
+    """The positions of each file."""
+    paths = files.dictionary.to_pylist()
+    if len(paths) == 1:
+        return [(paths[0], positions)]
+    codes = files.indices.to_numpy()
+    return [(path, positions[codes == code]) for code, path in enumerate(paths)]
 
 
 class _BranchRows:

@@ -16,7 +16,7 @@ from pyroaring import BitMap
 from icefusion.query.sources import Source
 from icefusion.write.spill import SpillFolder
 
-__all__ = ["DEFAULT_HELD_BYTES", "Spool"]
+__all__ = ["DEFAULT_HELD_BYTES", "Spool", "SpooledRows"]
 
 DEFAULT_HELD_BYTES = 256 * 1024 * 1024
 SPILL_BYTES = 64 * 1024 * 1024
@@ -73,49 +73,94 @@ class Spool:
         # Once the limit was reached there is no use in filling the memory again before the next file.
         self._limit_bytes = min(self._limit_bytes, SPILL_BYTES)
 
-    def batches(self, *, without: BitMap | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows, in order.
+    def slices(self, size_bytes: int | None) -> list[tuple[int, int]]:
+        """Ranges of row numbers, each of about so many bytes; one range for None."""
+        if size_bytes is None or not self.rows:
+            return [(0, self.rows)]
+        slices: list[tuple[int, int]] = []
+        first = last = held_bytes = 0
+        for batch in self.all_batches:
+            steps = max(1, -(-batch.nbytes // size_bytes))
+            for step in range(steps):
+                last += batch.num_rows * (step + 1) // steps - batch.num_rows * step // steps
+                held_bytes += batch.nbytes // steps
+                if held_bytes >= size_bytes:
+                    slices.append((first, last))
+                    first, held_bytes = last, 0
+        return slices if first == last else [*slices, (first, last)]
 
-        Args:
-            without: Numbers of rows to leave out.
-        """
-        first = 0
-        for batch in (*self._batches, *self._held):
-            if not without:
-                yield batch
-                continue
-            last = first + batch.num_rows
-            left_out = np.frombuffer((without & BitMap(range(first, last))).to_array(), np.uint32)
-            first = last
-            if len(left_out) == batch.num_rows:
-                continue
-            if not len(left_out):
-                yield batch
-                continue
-            kept = np.ones(batch.num_rows, np.bool_)
-            kept[left_out.astype(np.int64) - (last - batch.num_rows)] = False
-            yield batch.filter(pa.array(kept))
+    def part(self, first: int, last: int, *, without: BitMap | None = None) -> SpooledRows:
+        """The rows of a range of numbers, but for some."""
+        return SpooledRows(self, first, last, without or BitMap())
 
     def source(self, name: str, *, without: BitMap | None = None) -> Source:
-        """The rows as a table that queries may name."""
-        if without:
-            return Source(name, self.schema, open_stream=lambda: self.batches(without=without))
-        return Source(name, self.schema, batches=list(self.batches()))
+        """The rows, but for some, as a table that queries may name."""
+        return self.part(0, self.rows, without=without).source(name)
 
     def table(self, columns: Iterable[str]) -> pa.Table:
         """Some columns of all rows."""
-        names = list(columns)
-        schema = pa.schema([self.schema.field(name) for name in names])
-        return pa.Table.from_batches([batch.select(names) for batch in self.batches()], schema=schema)
+        return self.part(0, self.rows).table(columns)
 
-    def row(self, number: int) -> dict[str, object]:
-        """One row."""
-        for batch in self.batches():
-            if number < batch.num_rows:
-                return {name: batch.column(name)[number].as_py() for name in batch.schema.names}
-            number -= batch.num_rows
-        raise IndexError(number)
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """All rows, in order."""
+        return iter(self.all_batches)
+
+    @property
+    def all_batches(self) -> tuple[pa.RecordBatch, ...]:
+        """All rows, in order."""
+        return (*self._batches, *self._held)
+
+    @property
+    def size_bytes(self) -> int:
+        """Arrow bytes of all rows."""
+        return sum(batch.nbytes for batch in self.all_batches)
 
     def close(self) -> None:
         """Remove the temporary files; rows that are in use stay readable."""
         self._folder.close()
+
+
+class SpooledRows:
+    """A range of the rows of a spool, but for some of them. Made by `Spool.part`."""
+
+    def __init__(self, spool: Spool, first: int, last: int, without: BitMap) -> None:
+        self._spool = spool
+        self._first = first
+        self._last = last
+        self._without = without
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The schema of the rows."""
+        return self._spool.schema
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The rows, in order; what is in temporary files is read where it lies."""
+        start = 0
+        for batch in self._spool.all_batches:
+            begin, end = max(start, self._first), min(start + batch.num_rows, self._last)
+            if begin < end:
+                yield from self._kept(batch.slice(begin - start, end - begin), begin, end)
+            start += batch.num_rows
+
+    def _kept(self, batch: pa.RecordBatch, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        left_out = np.frombuffer((self._without & BitMap(range(begin, end))).to_array(), np.uint32)
+        if len(left_out) == batch.num_rows:
+            return
+        if len(left_out):
+            kept = np.ones(batch.num_rows, np.bool_)
+            kept[left_out.astype(np.int64) - begin] = False
+            batch = batch.filter(pa.array(kept))
+        yield batch
+
+    def source(self, name: str) -> Source:
+        """The rows as a table that queries may name."""
+        if self._without:
+            return Source(name, self.schema, open_stream=self.batches)
+        return Source(name, self.schema, batches=list(self.batches()))
+
+    def table(self, columns: Iterable[str]) -> pa.Table:
+        """Some columns of the rows."""
+        names = list(columns)
+        schema = pa.schema([self.schema.field(name) for name in names])
+        return pa.Table.from_batches([batch.select(names) for batch in self.batches()], schema=schema)

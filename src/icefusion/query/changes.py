@@ -25,10 +25,11 @@ from icefusion.errors import BindError, UnsupportedStatementError
 from icefusion.naming import find_name, nearest, normalize, quote_identifier
 from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN
 from icefusion.sql.compose import Piece, compose, table_piece, unqualified
-from icefusion.sql.lexer import Kind, tokenize
+from icefusion.sql.lexer import Kind, read_identifier, tokenize
 from icefusion.sql.statements import (
     Assignment,
     Delete,
+    DeleteRow,
     Fragment,
     Identifier,
     InsertRow,
@@ -159,19 +160,22 @@ class RowQueries:
             alias = f" AS {quote_identifier(_NAMELESS)}"
         return compose("SELECT * FROM ", merge.source, alias)
 
-    def matched(self, merge: Merge, source: pa.Schema, narrower: Sequence[Piece] = ()) -> RowQuery:
+    def matched(
+        self, merge: Merge, source: pa.Schema, narrower: Sequence[Piece] = (), *, all_columns: bool = False
+    ) -> RowQuery:
         """Pairs of rows that match, and what becomes of the target's.
 
         Args:
             merge: The statement.
             source: The columns of its source.
             narrower: Further conditions on the target that follow from what is in the source.
+            all_columns: Whether somebody wants to see the rows that are removed.
         """
         clauses = [clause for clause in merge.clauses if clause.rows == "matched"]
         select = _Select()
         select.add(f'{self._source_alias(merge)}"{SOURCE_ROW_COLUMN}"', name=SOURCE_ROW_COLUMN)
         self._identity(select)
-        branches = self._branches(merge, clauses, select, source)
+        branches = self._branches(merge, clauses, select, source, all_columns=all_columns)
         target = table_piece(TARGET, self.alias)
         on = self._expression(merge, merge.on)
         query = compose(
@@ -187,11 +191,11 @@ class RowQueries:
         branches = self._branches(merge, clauses, select, source)
         return RowQuery(compose("SELECT ", *select.pieces, " FROM ", self._source_piece(merge)), branches)
 
-    def not_matched_by_source(self, merge: Merge) -> RowQuery:
+    def not_matched_by_source(self, merge: Merge, *, all_columns: bool = False) -> RowQuery:
         """The rows of the target, and what becomes of them where they match nothing."""
         clauses = [clause for clause in merge.clauses if clause.rows == "not_matched_by_source"]
         select = self._identity()
-        branches = self._branches(merge, clauses, select, None)
+        branches = self._branches(merge, clauses, select, None, all_columns=all_columns)
         return RowQuery(compose("SELECT ", *select.pieces, " FROM ", table_piece(TARGET, self.alias)), branches)
 
     def equal_keys(self, merge: Merge, source: pa.Schema) -> list[tuple[str, str]]:
@@ -222,7 +226,13 @@ class RowQueries:
         return quote_identifier(self.source_name(merge)) + "."
 
     def _branches(
-        self, merge: Merge, clauses: Sequence[MergeClause], select: _Select, source: pa.Schema | None
+        self,
+        merge: Merge,
+        clauses: Sequence[MergeClause],
+        select: _Select,
+        source: pa.Schema | None,
+        *,
+        all_columns: bool = False,
     ) -> tuple[Branch, ...]:
         """Put the number of the clause and the values of each clause into a SELECT list."""
         conditions = [
@@ -243,9 +253,11 @@ class RowQueries:
         for number, clause in enumerate(clauses, start=1):
             guard = _guard(conditions[:number])
             values = self._clause_values(merge, clause, source)
+            if all_columns and isinstance(clause.action, DeleteRow):
+                values = self._kept()
             placed: list[tuple[_Value, int]] = []
             for value in values:
-                if value.sql == self._kept_sql(value.column) and isinstance(clause.action, SetRow):
+                if value.sql == self._kept_sql(value.column) and isinstance(clause.action, SetRow | DeleteRow):
                     if value.column not in kept:
                         kept[value.column] = select.add_value(*value.sql)
                     placed.append((value, kept[value.column]))
@@ -324,7 +336,9 @@ class RowQueries:
             parts = by_column.get(field.name, [])
             if not parts:
                 values.append(_Value(field.name, self._kept_sql(field.name)))
-            elif any(len(part.path) > 1 for part in parts):
+                continue
+            _refuse_repeated(field.name, [(part.path[1:], part) for part in parts])
+            if any(len(part.path) > 1 for part in parts):
                 base = f"{quote_identifier(self.alias)}.{quote_identifier(field.name)}"
                 inner = [(part.path[1:], part) for part in parts]
                 values.append(_Value(field.name, self._struct(field, base, inner, merge)))
@@ -360,6 +374,8 @@ class RowQueries:
                     hint=f"did you mean {near}?" if near else f"its fields: {', '.join(names)}",
                 )
             by_field.setdefault(name, []).append((path[1:], part))
+        for name, assigned_parts in by_field.items():
+            _refuse_repeated(name, assigned_parts)
         pieces: list[Piece] = ["named_struct("]
         for place, child in enumerate(field.field_type.fields):
             pieces.append(f"{', ' if place else ''}{_string(child.name)}, ")
@@ -399,8 +415,18 @@ class RowQueries:
         return compose("SELECT ", *select.pieces, " FROM ", *before, table_piece(TARGET, self.alias), *condition)
 
     def _behind_from(self, others: Fragment | None) -> Sequence[Piece]:
+        if others is None:
+            return []
+        for name, offset in _names_in_from(others):
+            if name == self.alias:
+                raise BindError(
+                    f"table name {name} is given twice",
+                    sql=others.sql or None,
+                    offset=offset,
+                    hint=f"give one of the two another name: {self.table} AS other",
+                )
         # The other tables come first: of two tables of unknown size DataFusion keeps the first in memory.
-        return [] if others is None else [others, "\n, "]
+        return [others, "\n, "]
 
     def _own(self, fragment: Fragment) -> Fragment:
         return fragment if self._has_alias else unqualified(fragment, self.table, self.alias)
@@ -425,6 +451,30 @@ class RowQueries:
                 hint=f"did you mean {near}?" if near else f"columns: {', '.join(self._columns)}",
             )
         return exact
+
+
+def _names_in_from(others: Fragment) -> Iterator[tuple[str, int]]:
+    """What the tables of a FROM list go by, those inside of subqueries left out, and where they stand."""
+    for reference in others.tables:
+        before = [token.key for token in tokenize(others.text[: reference.start])]
+        if before.count("(") != before.count(")"):
+            continue
+        name = reference.name.parts[-1]
+        if reference.has_alias:
+            behind = tokenize(others.text[reference.end :])
+            token = behind[1] if behind[0].key == "AS" else behind[0]
+            if token.kind not in (Kind.WORD, Kind.QUOTED):
+                continue
+            name = read_identifier(token)
+        yield normalize(name), reference.name.offset
+
+
+def _refuse_repeated(name: str, parts: Sequence[tuple[tuple[Identifier, ...], Assignment]]) -> None:
+    """Raise if something is set twice. The parser sees that of names that are alike; here their meaning is known."""
+    if len(parts) > 1 and not all(path for path, _ in parts):
+        assignment = parts[-1][1]
+        sql = assignment.value.sql if assignment.value is not None else None
+        raise BindError(f"{name} is set twice", sql=sql or None, offset=assignment.offset, hint="set each column once")
 
 
 def _branch(

@@ -41,7 +41,8 @@ from icefusion.query.footers import FooterReader
 from icefusion.query.planned import PlannedQuery, translated
 from icefusion.query.scan import FileScan, TableView, scan_files, view_schema
 from icefusion.query.sources import Source
-from icefusion.query.survivors import SURVIVOR_BATCH_ROWS
+from icefusion.query.survivors import SURVIVOR_BATCH_ROWS, sealed, tells_places
+from icefusion.query.translate import is_engine_error
 from icefusion.query.wanted import Wanted, find_complement, find_wanted
 from icefusion.reports import ScanReport
 from icefusion.sql.lexer import Kind, read_identifier, tokenize
@@ -96,6 +97,7 @@ class Engine:
         native_file_lists: bool = True,
         manifests: ManifestReader | None = None,
     ) -> None:
+        self.memory_limit_bytes = memory_limit_bytes
         self._threads = threads or default_threads()
         config = SessionConfig(_SETTINGS).with_target_partitions(self._threads).with_batch_size(batch_rows)
         config = config.with_default_catalog_and_schema(DEFAULT_CATALOG, DEFAULT_SCHEMA)
@@ -157,8 +159,8 @@ class Engine:
         scans: list[ScanReport] = []
         files: list[tuple[TableView, tuple[DataFile, ...]]] = []
         by_name: dict[str, LiveFile] = {}
+        located: set[TableKey] = set()
         whole: tuple[LiveFile, ...] = ()
-        positions = False
         found_scans: dict[TableKey, FileScan] = {}
         if views:
             with self._lock:
@@ -175,26 +177,31 @@ class Engine:
                 whole += all_rows
                 found_scans[key] = scan
                 collect_statistics = collect_statistics and not scan.may_hold_nan
-                positions = positions or view.with_identity or scan.filters_positions
                 if scan.filters_positions and batch_rows is None:
                     usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
+                if view.with_identity or scan.filters_positions:
+                    located.add(key)
                 by_name.update(scan.files_by_name)
                 scans.append(report)
                 files.append((view, found))
         with translated(query, planning=False):
             for key, scan in found_scans.items():
-                frames[key] = self._joined(scan.parts, with_positions=positions)
+                frames[key] = self._joined(scan.parts, with_positions=bool(located))
         with translated(query, planning=True):
             settings = {
                 _COLLECT_STATISTICS: collect_statistics,
                 _BATCH_ROWS: batch_rows or usual_rows,
                 _PARTITIONS: threads or self._threads,
                 _HASH_JOINS: hash_joins,
-                _LEAF_PUSHDOWN: positions,
+                _LEAF_PUSHDOWN: bool(located),
             }
-            frame = self._draft(query, frames, values, settings)
-            frame = _without_views(frame)
-            schema = self._final_schema(frame)
+            planned_frame = self._planned_plainly(query, frames, values, settings, located=bool(located))
+            if planned_frame is None:
+                frames |= {key: sealed(frame) for key, frame in frames.items() if key in located}
+                settings[_LEAF_PUSHDOWN] = False
+                planned_frame = self._planned(query, frames, values, settings)
+            frame, optimized = planned_frame
+            schema = _without_view_types(optimized.schema().remove_metadata())
         sources = [binding for binding in tables.values() if isinstance(binding, Source)]
         planned = PlannedQuery(query, frame, schema, tuple(scans), sources, files, self)
         planned.files_by_name = by_name
@@ -202,10 +209,36 @@ class Engine:
         planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
         return planned
 
-    def _final_schema(self, frame: DataFrame) -> pa.Schema:
-        """The schema of what will come. The optimizer makes types agree, and finds where they cannot."""
-        optimized = self._context.create_dataframe_from_logical_plan(frame.optimized_logical_plan())
-        return _without_view_types(optimized.schema().remove_metadata())
+    def _planned_plainly(
+        self,
+        query: Query,
+        frames: Mapping[TableKey, DataFrame | Table],
+        values: dict[str, pa.Scalar],
+        settings: Mapping[str, object],
+        *,
+        located: bool,
+    ) -> tuple[DataFrame, DataFrame] | None:
+        """The plan that the optimizer likes best; None where it cannot tell any more where rows lie, and has to."""
+        try:
+            frame, optimized = self._planned(query, frames, values, settings)
+        except BaseException as exc:
+            if located and is_engine_error(exc):
+                return None  # the optimizer may have tripped over it; if not, the next attempt fails likewise
+            raise
+        if located and not tells_places(optimized.logical_plan().display_indent()):
+            return None
+        return frame, optimized
+
+    def _planned(
+        self,
+        query: Query,
+        frames: Mapping[TableKey, DataFrame | Table],
+        values: dict[str, pa.Scalar],
+        settings: Mapping[str, object],
+    ) -> tuple[DataFrame, DataFrame]:
+        """The plan, and the same optimized: that makes types agree, and finds where they cannot."""
+        frame = _without_views(self._draft(query, frames, values, settings))
+        return frame, self._context.create_dataframe_from_logical_plan(frame.optimized_logical_plan())
 
     def files(self, view: TableView) -> tuple[LiveFile, ...]:
         """The data files of a view, each with the delete files that apply to it.

@@ -26,7 +26,14 @@ from datafusion import functions as f
 from icefusion.query.columns import quoted
 from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN
 
-__all__ = ["MAX_NUMBERED_SCANS", "MAX_SINGLE_SCANS", "SURVIVOR_BATCH_ROWS", "surviving_rows"]
+__all__ = [
+    "MAX_NUMBERED_SCANS",
+    "MAX_SINGLE_SCANS",
+    "SURVIVOR_BATCH_ROWS",
+    "sealed",
+    "surviving_rows",
+    "tells_places",
+]
 
 MAX_NUMBERED_SCANS = 12
 """So many files whose rows are to be told apart are scanned one by one; more of them together."""
@@ -42,6 +49,8 @@ Array = npt.NDArray[np.uint32]
 _DENSE = 8  # a table of all positions is used while it has at most so many entries for each row
 _ALL = pa.array(np.ones(1 << 16, dtype=bool))
 _numbers = count()
+_PLACES = ("input_file_name()", "file_row_index()")
+_NO_LIMIT = 2**62
 
 
 def surviving_rows(
@@ -70,6 +79,31 @@ def surviving_rows(
         return frame.filter(_function(_of_one_file(positions), [pa.int64()])(quoted(POSITION_COLUMN)))
     function = _function(_of_files(deleted), [pa.string(), pa.int64()])
     return frame.filter(function(quoted(FILE_COLUMN), quoted(POSITION_COLUMN)))
+
+
+def tells_places(plan: str) -> bool:
+    """Whether an optimized plan asks where rows lie right above the scans, beside nothing but plain columns.
+
+    A condition that names an expression twice is computed below the question. Fields of structs are not left to the
+    rule that puts the question in its place: with them it makes mistakes.
+    """
+    if "get_field(" in plan:
+        return False
+    lines = [line.strip() for line in plan.splitlines()]
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if not any(place in line for place in _PLACES):
+            continue
+        rest = line
+        for place in _PLACES:
+            rest = rest.replace(place, "")
+        if "(" in rest or not below.startswith("TableScan:"):
+            return False
+    return True
+
+
+def sealed(frame: DataFrame) -> DataFrame:
+    """The same rows, through which no condition is pushed down; this costs the pruning inside of files."""
+    return frame.limit(_NO_LIMIT)
 
 
 def _function(function: Callable[..., pa.Array], types: list[pa.DataType]) -> Callable[..., Expr]:

@@ -1,0 +1,78 @@
+"""What `.slt` files have PyIceberg do to a table: things that SQL has no words for yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.transforms import parse_transform
+from pyiceberg.types import DoubleType, IntegerType, LongType, StringType
+
+_TYPES = {"string": StringType(), "int": IntegerType(), "bigint": LongType(), "double": DoubleType()}
+
+
+def _add_partition(catalog: Catalog, table: str, column: str, transform: str, name: str) -> None:
+    with catalog.load_table(table).update_spec() as update:
+        update.add_field(column, parse_transform(transform), name)
+
+
+def _remove_partition(catalog: Catalog, table: str, name: str) -> None:
+    with catalog.load_table(table).update_spec() as update:
+        update.remove_field(name)
+
+
+def _add_column(catalog: Catalog, table: str, column: str, kind: str) -> None:
+    with catalog.load_table(table).update_schema() as update:
+        update.add_column(column, _TYPES[kind])
+
+
+def _drop_column(catalog: Catalog, table: str, column: str) -> None:
+    with catalog.load_table(table).update_schema() as update:
+        update.delete_column(column)
+
+
+def _rename_column(catalog: Catalog, table: str, column: str, name: str) -> None:
+    with catalog.load_table(table).update_schema() as update:
+        update.rename_column(column, name)
+
+
+def _promote_column(catalog: Catalog, table: str, column: str, kind: str) -> None:
+    with catalog.load_table(table).update_schema() as update:
+        update.update_column(column, _TYPES[kind])
+
+
+def _set_property(catalog: Catalog, table: str, key: str, value: str) -> None:
+    with catalog.load_table(table).transaction() as transaction:
+        transaction.set_properties({key: value})
+
+
+def _tag(catalog: Catalog, table: str, name: str) -> None:
+    loaded = catalog.load_table(table)
+    snapshot = loaded.current_snapshot()
+    assert snapshot is not None
+    loaded.manage_snapshots().create_tag(snapshot.snapshot_id, name).commit()
+
+
+def _upgrade(catalog: Catalog, table: str) -> None:
+    """Make a table one of format version 3, which PyIceberg reads and does not write."""
+    location = catalog.load_table(table).metadata_location.removeprefix("file://")
+    metadata = json.loads(Path(location).read_text()) | {"format-version": 3, "next-row-id": 0}
+    changed = Path(location).with_name("00009-v3.metadata.json")
+    changed.write_text(json.dumps(metadata))
+    catalog.drop_table(table)
+    catalog.register_table(table, changed.as_uri())
+
+
+HOOKS: dict[str, Callable[..., None]] = {
+    "add-partition": _add_partition,
+    "remove-partition": _remove_partition,
+    "add-column": _add_column,
+    "drop-column": _drop_column,
+    "rename-column": _rename_column,
+    "promote-column": _promote_column,
+    "set-property": _set_property,
+    "tag": _tag,
+    "to-version-3": _upgrade,
+}
