@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import keyed
 import pyarrow as pa
 from fault_bench import POINTS_OF_NO_RETURN, Warehouse, kind_of_file
 from pyiceberg.catalog.sql import SqlCatalog
@@ -79,6 +80,8 @@ class History:
 
     writes: list[Write] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
+    changes: list[keyed.Change] = field(default_factory=list)
+    keyed_reads: list[keyed.KeyedRead] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     made_anew_at: int = 0
     may_leave: bool = False
@@ -427,7 +430,41 @@ class Simulation:
         if len(shown) == 2:
             self.history.reads.append(Read(table, began_at, *shown))
 
-    def _ask(self, actor: Actor, write: Write, ask: Callable[[], object]) -> None:
+    def _change(self, actor: Actor) -> None:
+        self._writes += 1
+        change = keyed.draw(self._writes, self.random, several=not self.generic)
+        change.asked_at = self.now
+        self.history.changes.append(change)
+
+        def ask() -> None:
+            if change.alone:
+                ((text, mode),) = change.texts
+                actor.session.sql(text, write_mode=mode, idempotency_key=change.key)
+                return
+            with actor.session.transaction(change.isolation, idempotency_key=change.key):
+                for text, mode in change.texts:
+                    actor.session.sql(text, write_mode=mode)
+
+        for _ in range(TRIES):
+            self._ask(actor, change, ask)
+            if change.answer != "unknown":
+                break
+
+    def _read_keys(self, actor: Actor) -> None:
+        table = self.random.choice("kl")
+        began_at = self.now
+        shown: list[list[keyed.Row]] = []
+
+        def ask() -> None:
+            with actor.session.transaction():
+                for _ in range(2):
+                    shown.append([(key, value) for key, value in actor.session.sql(f"SELECT id, v FROM ns.{table}")])
+
+        self._ask(actor, Write(0, {}), ask)
+        if len(shown) == 2:
+            self.history.keyed_reads.append(keyed.KeyedRead(table, began_at, *shown))
+
+    def _ask(self, actor: Actor, write: Write | keyed.Change, ask: Callable[[], object]) -> None:
         """Have it done, and write down what was answered; once unknown, only "committed" makes it known again."""
         unknown_before = write.answer == "unknown"
         actor.in_doubt = False
@@ -472,6 +509,8 @@ DOINGS = (
     Doing(Simulation._append_to_fleeting),
     Doing(Simulation._make_anew),
     Doing(Simulation._two_tables, weight=2, on_generic=False),
+    Doing(Simulation._change, weight=5),
+    Doing(Simulation._read_keys),
 )
 
 
