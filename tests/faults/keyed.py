@@ -22,10 +22,10 @@ Row = tuple[int, int]
 Rows = Sequence[Row]
 Tables = Mapping[str, Rows]
 
-KEYS = 8
+KEYS = 6
 FIRST: dict[str, Rows] = {"k": [(n, n) for n in range(KEYS)], "l": [(n, n) for n in range(0, KEYS, 2)]}
 UNIT = 1000  # a change adds so many times its number to the values that it writes
-PART = 4  # keys a partition of `l`
+PART = 3  # keys a partition of `l`
 MODES = ("copy-on-write", "merge-on-read")
 
 
@@ -76,7 +76,7 @@ def draw(number: int, chance: random.Random, *, several: bool) -> Change:
     change = maker(number, chance)
     if len(change.texts) > 1 or chance.random() < 0.5:
         change.alone = False
-        change.isolation = chance.choice(("serializable", "serializable", "snapshot"))
+        change.isolation = chance.choice(("serializable", "snapshot"))
     return change
 
 
@@ -85,13 +85,13 @@ def _one(number: int, table: str, text: str, chance: random.Random, effect: Call
 
 
 def _delete(number: int, chance: random.Random) -> Change:
-    table, key = chance.choice("kl"), chance.randrange(KEYS)
+    table, key = chance.choice("kkl"), chance.randrange(KEYS)
     text = f"DELETE FROM ns.{table} WHERE id = {key}"
     return _one(number, table, text, chance, lambda rows: [row for row in rows if row[0] != key])
 
 
 def _update(number: int, chance: random.Random) -> Change:
-    table, low = chance.choice("kl"), chance.randrange(KEYS)
+    table, low = chance.choice("kkl"), chance.randrange(KEYS)
     high = low + chance.choice((0, 0, 3))
     text = f"UPDATE ns.{table} SET v = v + {number * UNIT} WHERE id BETWEEN {low} AND {high}"
     return _one(number, table, text, chance, lambda rows: _added(rows, number, low, high))
@@ -102,14 +102,14 @@ def _added(rows: Rows, number: int, low: int, high: int) -> Rows:
 
 
 def _upsert(number: int, chance: random.Random) -> Change:
-    table, keys = chance.choice("kl"), chance.sample(range(KEYS + 2), 2)
+    table, keys = chance.choice("kkl"), chance.sample(range(KEYS + 2), 2)
     values = ", ".join(f"({key}, {number * UNIT})" for key in keys)
     text = f"INSERT INTO ns.{table} VALUES {values} ON CONFLICT (id) DO UPDATE SET v = {table}.v + excluded.v"
     return _one(number, table, text, chance, lambda rows: _merged(rows, number, keys, ()))
 
 
 def _merge(number: int, chance: random.Random) -> Change:
-    table = chance.choice("kl")
+    table = chance.choice("kkl")
     dropped, *keys = chance.sample(range(KEYS + 2), 3)
     values = ", ".join(f"({key}, {number * UNIT})" for key in (dropped, *keys))
     text = (
@@ -127,7 +127,7 @@ def _merged(rows: Rows, number: int, keys: Sequence[int], dropped: Sequence[int]
 
 
 def _replace(number: int, chance: random.Random) -> Change:
-    table, key = chance.choice("kl"), chance.randrange(KEYS)
+    table, key = chance.choice("kkl"), chance.randrange(KEYS)
     text = f"INSERT INTO ns.{table} REPLACE WHERE id >= {key} SELECT {key}, {number * UNIT}"
     return _one(
         number, table, text, chance, lambda rows: [*(row for row in rows if row[0] < key), (key, number * UNIT)]
