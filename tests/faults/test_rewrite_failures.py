@@ -72,8 +72,15 @@ def connect(warehouse: Warehouse, hook: Callable[[str, str], None]) -> ice.Sessi
 
 
 @pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
-@pytest.mark.parametrize("step", ["create", "close", "closed"])
-@pytest.mark.parametrize("error", [OSError(5, "a thread crashed"), KeyboardInterrupt("stop"), MemoryError("no more")])
+@pytest.mark.parametrize(
+    ("step", "error"),
+    [
+        ("create", OSError(5, "a thread crashed")),
+        ("closed", OSError(5, "a thread crashed")),
+        ("close", KeyboardInterrupt("stop")),
+        ("closed", MemoryError("no more")),
+    ],
+)
 def test_a_write_that_fails_in_one_of_the_threads_leaves_nothing(warehouse, mode, step, error) -> None:
     for at in range(1, 20):
         warehouse.reset()
