@@ -125,11 +125,14 @@ def test_an_interrupt_of_the_thread_that_waits_ends_the_others(warehouse) -> Non
             if len(called) == 1:
                 _thread.interrupt_main()
                 time.sleep(0.3)
+                awake.append(1)
 
     called: list[int] = []
+    awake: list[int] = []
     with connect(warehouse, hook, threads=1) as session:
         with pytest.raises(KeyboardInterrupt):
             session.sql(UPDATE, write_mode="copy-on-write")
+        assert awake, "a thread is still at work"
         seen = warehouse.look()
         assert seen.rows == warehouse.before.rows
         assert not seen.leftovers
