@@ -24,7 +24,7 @@ from icefusion.sql.names import parse_name
 
 DOC = Path(__file__).parents[2] / "docs" / "transactions.md"
 HEAD = "| A \\ B |"
-CELLS = ("conflict", "serializable", "not one row", "commits")
+CELLS = ("conflict", "serializable", "other rows", "commits")
 
 Row = tuple[int, str, int]
 Rows = Sequence[Row]
@@ -155,9 +155,9 @@ FIRST = {
     "`INSERT ... SELECT`": First(insert_select(1)),
     "`DELETE`": First(delete(1)),
     "`UPDATE`": First(update(1)),
-    "`MERGE`, `ON CONFLICT`": First(merge(1, 7)),
-    "`MERGE`, `ON CONFLICT` that find no row": First(merge_insert(7), asks=(7, "a"), same=None, beside=None, away=1),
-    "the same, with `UPDATE`": First(upsert(7), asks=(7, "a"), same=None, beside=None, away=1),
+    "`MERGE`, updating and inserting": First(merge(1, 7)),
+    "`MERGE` of a new key": First(merge_insert(7), asks=(7, "a"), same=None, beside=None, away=1),
+    "`ON CONFLICT` of a new key": First(upsert(7), asks=(7, "a"), same=None, beside=None, away=1),
     "`REPLACE WHERE`": First(replace_where(1)),
     "`INSERT OVERWRITE` of a partition": First(overwrite("a"), ignores=(99, "b"), beside=None, away=5),
     "`TRUNCATE`": First(truncate(), ignores=None, beside=None, away=None),
@@ -211,7 +211,7 @@ def expects_conflict(cell: str, isolation: str, mode: str) -> bool:
             return True
         case "serializable":
             return isolation == "serializable"
-        case "not one row":  # files that stay, and not the same rows of them
+        case "other rows":  # files that stay, and not the same rows of them
             return isolation == "serializable" or mode == "copy-on-write"
     return False
 

@@ -92,7 +92,12 @@ def test_two_changes(sessions, make_table, between, name, column) -> None:
     session, other = sessions
     first = om.FIRST[name]
     cell = CELLS[name, column]
-    for number, (isolation, mode, b) in enumerate(product(LEVELS, MODES, om.seconds(column, first))):
+    second = om.seconds(column, first)
+    for number, (isolation, (turn, mode), (place, b)) in enumerate(
+        product(LEVELS, enumerate(MODES), enumerate(second))
+    ):
+        if cell != "other rows" and len(second) > 1 and (place + turn) % 2:
+            continue  # the mode makes no difference to what is expected; each is tried with half of them
         expected = om.expects_conflict(cell, isolation, mode)
         table = make_table(isolation, mode)
         # INSERT has no property for its isolation: alone it goes under snapshot.
