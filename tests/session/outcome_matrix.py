@@ -253,13 +253,20 @@ def rewrite(session: ice.Session, table: str, ids: tuple[int, ...]) -> None:
     path = old.file_path.replace(".parquet", f"-{session._clock.now_ms()}-anew.parquet")
     with handle.io.new_output(path).create(overwrite=True) as out, handle.io.new_input(old.file_path).open() as source:
         out.write(source.read())
-    new = DataFile.from_args(**{name: getattr(old, name) for name in FIELDS}, file_path=path)
-    new.spec_id = old.spec_id
+    new = copy_of(old, file_path=path)
     with patch.object(fold, "update_snapshot_summaries", _as_replace):
         session._committer.commit(CommitRequest((TableChange(handle, FileChange(added=(new,), removed=(old,))),)))
 
 
+def copy_of(file: DataFile, **changed: object) -> DataFile:
+    """A file's entry with other values."""
+    new = DataFile.from_args(**({name: getattr(file, name) for name in FIELDS} | changed))
+    new.spec_id = file.spec_id
+    return new
+
+
 FIELDS = (
+    "file_path",
     "content",
     "file_format",
     "partition",

@@ -2,9 +2,14 @@
 
 import pyarrow as pa
 import pytest
+from outcome_matrix import copy_of
+from pyiceberg.manifest import DataFileContent
 from pyiceberg.table.update import AddSnapshotUpdate, AssertRefSnapshotId, SetSnapshotRefUpdate
 
 import icefusion as ice
+from icefusion.commit.committer import CommitRequest
+from icefusion.commit.operations import FileChange, TableChange
+from icefusion.sql.names import parse_name
 
 
 @pytest.fixture
@@ -357,3 +362,54 @@ def test_a_row_of_a_file_that_the_other_mode_wrote_anew_collides(session, other,
     with pytest.raises(ice.CommitConflictError, match=r"this transaction (deletes|changes) rows of"):
         run()
     assert rows(other) == [(1, "a"), (2, "z")]
+
+
+def rewrite_deletes(session: ice.Session, **changed: object) -> None:
+    """Put a copy in the place of the table's one delete file, as a compaction of deletes does."""
+    handle = session._client.resolve(parse_name("ns.t"))
+    (old,) = [
+        entry.data_file
+        for manifest in handle.metadata.current_snapshot().manifests(handle.io)
+        for entry in manifest.fetch_manifest_entry(handle.io)
+        if entry.data_file.content == DataFileContent.POSITION_DELETES
+    ]
+    path = old.file_path.replace(".parquet", "-anew.parquet")
+    with handle.io.new_output(path).create() as out, handle.io.new_input(old.file_path).open() as source:
+        out.write(source.read())
+    new = copy_of(old, file_path=path, **changed)
+    files = FileChange(added_deletes=(new,), removed_deletes=(old,))
+    session._committer.commit(CommitRequest((TableChange(handle, files),)))
+
+
+@pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
+def test_deletes_that_are_written_anew_collide_with_a_rewrite_of_their_file_alone(session, other, outside, mode):
+    session.sql("INSERT INTO ns.t VALUES (3, 'c'), (4, 'd'), (5, 'e')")
+    session.sql("DELETE FROM ns.t WHERE id = 4", write_mode="merge-on-read")
+    before = outside.files("*.parquet")
+
+    def run() -> None:
+        with session.transaction("snapshot"):
+            session.sql("DELETE FROM ns.t WHERE id = 3", write_mode=mode)
+            rewrite_deletes(other)
+
+    if mode == "copy-on-write":
+        with pytest.raises(ice.CommitConflictError, match=r"snapshot \d+ \(delete\)"):
+            run()
+        assert len(outside.files("*.parquet") - before) == 1
+        run = lambda: session.sql("DELETE FROM ns.t WHERE id = 3", write_mode=mode)  # noqa: E731
+    run()
+    assert rows(other) == [(1, "a"), (2, "b"), (5, "e")]
+
+
+def test_bounds_of_a_delete_file_that_are_cut_off_hide_no_conflict(session, other) -> None:
+    """Some writers keep the first 16 bytes of a bound; they are alike for all files."""
+    session.sql("DELETE FROM ns.t WHERE id = 1", write_mode="merge-on-read")
+    bound = {2147483546: b"file:///a-folder"}
+
+    def run() -> None:
+        with session.transaction("snapshot"):
+            session.sql("UPDATE ns.t SET s = 'z' WHERE id = 2", write_mode="copy-on-write")
+            rewrite_deletes(other, lower_bounds=bound, upper_bounds=bound)
+
+    with pytest.raises(ice.CommitConflictError, match="-anew"):
+        run()
