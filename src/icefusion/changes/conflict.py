@@ -29,12 +29,12 @@ from icefusion.sql.statements import (
     SetRow,
 )
 
-__all__ = ["as_merge", "repeated_rows"]
+__all__ = ["conflict_as_merge", "repeated_rows"]
 
 EXCLUDED = Identifier("excluded", True)
 
 
-def as_merge(insert: Insert, conflict: OnConflict, schema: Schema) -> Merge:
+def conflict_as_merge(insert: Insert, conflict: OnConflict, schema: Schema) -> Merge:
     """The MERGE that an INSERT ... ON CONFLICT stands for.
 
     Raises:

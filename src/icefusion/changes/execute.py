@@ -7,6 +7,7 @@ transaction does that. A statement that fails leaves no file behind and nothing 
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,16 +15,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from icefusion.changes.conflict import as_merge, repeated_rows
+from icefusion.changes.conflict import conflict_as_merge, repeated_rows
 from icefusion.changes.explain import explained
 from icefusion.changes.insert import InsertAlignment, insert_columns
+from icefusion.changes.joined import joined_as_merge
 from icefusion.changes.overwrite import Overwriter, partition_constants
 from icefusion.changes.rows import ChangeContext, Changed, RowChanger
 from icefusion.changes.spool import Spool
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.idempotency import Landed
 from icefusion.config import RowLevelProperties, WriteMode
-from icefusion.errors import UnsupportedStatementError
+from icefusion.errors import OutOfMemoryError, UnsupportedStatementError
 from icefusion.query.changes import RowQueries
 from icefusion.query.engine import Engine
 from icefusion.query.parameters import Parameters, bind_values
@@ -166,12 +168,17 @@ class ChangeExecutor:
         queries = self._queries(change, context)
         changer = RowChanger(context, queries, show=_returning(change) is not None)
         match change:
-            case Delete():
-                return changer.delete(change)
+            case Delete() | Update():
+                merge = joined_as_merge(change) if changer.can_repeat(change) else None
+                try:
+                    return changer.change(change)
+                except OutOfMemoryError:
+                    if merge is None:
+                        raise
+                gc.collect()  # what failed holds memory as long as it is there
+                return self._carry_out(merge, context)
             case Truncate():
                 return changer.truncate()
-            case Update():
-                return changer.update(change)
             case Merge():
                 return self._merge(changer, queries, change)
             case Insert():
@@ -187,7 +194,7 @@ class ChangeExecutor:
     def _insert(self, changer: RowChanger, change: Insert, context: ChangeContext) -> Changed:
         schema = context.pinned.handle.metadata.schema()
         if change.conflict is not None:
-            merge = as_merge(change, change.conflict, schema)
+            merge = conflict_as_merge(change, change.conflict, schema)
             queries = self._queries(merge, context)
             source = changer.read_source(queries.source(merge))
             try:

@@ -23,6 +23,7 @@ asked again, with smaller slices and with sort-merge joins, which spill.
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,7 @@ from icefusion.bridge.arrays import with_nulls_below
 from icefusion.bridge.positions import Positions
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.changes.insert import InsertAlignment
+from icefusion.changes.joined import joined_as_merge
 from icefusion.changes.rewrite import HeldRows, rewrite_tasks
 from icefusion.changes.sink import Collected, Duplicate, RowSink
 from icefusion.changes.spool import Spool, SpooledRows
@@ -159,21 +161,28 @@ class RowChanger:
 
     # Statements
 
-    def delete(self, change: Delete) -> Changed:
-        """Carry out a DELETE."""
-        question = self._queries.delete(change, all_columns=self.changed.shown is not None)
-        plain = change.using is None and self.changed.shown is None
-        return self._carried_out(lambda: self._ask_all(question, whole_files=plain), self._once(change.using))
+    def change(self, change: Delete | Update) -> Changed:
+        """Carry out a DELETE or an UPDATE."""
+        showing = self.changed.shown is not None
+        whole_files = False
+        if isinstance(change, Delete):
+            question = self._queries.delete(change, all_columns=showing)
+            whole_files = change.using is None and not showing
+        else:
+            question = self._queries.update(change)
+        # Rows that are sorted whole take more memory than the engine knows of.
+        by_sorting = self.can_repeat(change) and (isinstance(change, Delete) or joined_as_merge(change) is None)
+        return self._carried_out(lambda: self._ask_all(question, whole_files=whole_files), by_sorting)
+
+    def can_repeat(self, change: Delete | Update) -> bool:
+        """Whether the question of a change can be asked a second time."""
+        others = change.using if isinstance(change, Delete) else change.source
+        return others is None or all(source.replayable for source in self._context.sources.values())
 
     def truncate(self) -> Changed:
         """Remove all rows."""
         question = self._queries.rows(None)
         return self._carried_out(lambda: self._ask_all(question, whole_files=True), True)
-
-    def update(self, change: Update) -> Changed:
-        """Carry out an UPDATE."""
-        question = self._queries.update(change)
-        return self._carried_out(lambda: self._ask_all(question), self._once(change.source))
 
     def merge(self, change: Merge, source: Spool, *, ignored: BitMap | None = None) -> Changed:
         """Carry out a MERGE whose source was read into a spool, its rows numbered.
@@ -246,10 +255,6 @@ class RowChanger:
         return spool
 
     # Questions
-
-    def _once(self, others: Fragment | None) -> bool:
-        """Whether the question can be asked a second time."""
-        return others is None or all(source.replayable for source in self._context.sources.values())
 
     def planned(self, query: Query) -> PlannedQuery:
         """A query of the statement, planned and not run."""
@@ -403,6 +408,7 @@ class RowChanger:
             batch_rows=WRITE_BATCH_ROWS,
             threads=threads,
             hash_joins=self._hash_joins,
+            one_build=True,
             whole_files=whole_files,
         )
 
@@ -422,8 +428,11 @@ class RowChanger:
             except OutOfMemoryError:
                 if not repeatable:
                     raise
-                self._forget(before)
                 self._hash_joins = False
+            # Out of the handler: as long as the error is at hand, so is the failed query, and the memory that it holds.
+            if not self._hash_joins:
+                gc.collect()
+                self._forget(before)
                 self._write(waves(), whole)
         except BaseException:
             self._forget(0)
@@ -577,11 +586,18 @@ class RowChanger:
     def _is_empty(self, live: LiveFile, gone: Positions) -> bool:
         """Whether it is certain that no row of a file is left."""
         path = live.file.file_path
-        earlier = self._context.pinned.staging.deleted.get(path)
         here = gone.get(path)
         if here is None:
             return False
-        return len(here | earlier if earlier is not None else here) == live.file.record_count
+        for earlier in (self._context.pinned.staging.deleted, self._deleted_before(live)):
+            here |= earlier.get(path) or BitMap()
+        return len(here) == live.file.record_count
+
+    def _deleted_before(self, live: LiveFile) -> Positions:
+        """The rows of a file that delete files name. They were read to read the file, and are at hand."""
+        if not live.deletes:
+            return Positions()
+        return self._context.engine.deleted_positions([live], self._handle.io)
 
 
 @dataclass(frozen=True)

@@ -20,20 +20,20 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import reduce
 
 import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 from datafusion.catalog import Catalog, Schema, Table
 from pyiceberg.expressions import BooleanExpression
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 
 from icefusion.bridge.manifests import ManifestReader
+from icefusion.bridge.positions import Positions
 from icefusion.bridge.pruning import FileTests
 from icefusion.config import default_threads
 from icefusion.errors import BindError
 from icefusion.naming import normalize, quote_identifier
-from icefusion.query.aside import set_aside
 from icefusion.query.deletes import DeleteReader
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
@@ -70,6 +70,13 @@ _PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _BATCH_ROWS = "datafusion.execution.batch_size"
 _PARTITIONS = "datafusion.execution.target_partitions"
 _HASH_JOINS = "datafusion.optimizer.prefer_hash_join"
+_BUILD_BYTES = "datafusion.optimizer.hash_join_single_partition_threshold"
+_BUILD_ROWS = "datafusion.optimizer.hash_join_single_partition_threshold_rows"
+USUAL_BUILD = {_BUILD_BYTES: 1024 * 1024, _BUILD_ROWS: 128 * 1024}
+ONE_BUILD = {_BUILD_BYTES: 2**40, _BUILD_ROWS: 2**40}
+_SORT_RESERVATION = "datafusion.execution.sort_spill_reservation_bytes"
+SORT_RESERVATION_BYTES = 10 * 1024 * 1024
+SMALL_BATCH_ROWS = 4_096
 # Without this rule the functions that tell where a row lies do not reach their scan when there are filters. With it, a
 # field of a struct that is read from scans of several shapes can end up in the place of another column.
 _LEAF_PUSHDOWN = "datafusion.optimizer.enable_leaf_expression_pushdown"
@@ -111,7 +118,9 @@ class Engine:
             _BATCH_ROWS: batch_rows,
             _PARTITIONS: self._threads,
             _HASH_JOINS: True,
+            _SORT_RESERVATION: SORT_RESERVATION_BYTES,
             _LEAF_PUSHDOWN: False,
+            **USUAL_BUILD,
         }
         self._lock = threading.RLock()
         self._scanner = FileScanner(self._context, native=native_file_lists)
@@ -128,6 +137,7 @@ class Engine:
         batch_rows: int | None = None,
         threads: int | None = None,
         hash_joins: bool = True,
+        one_build: bool = False,
         whole_files: bool = False,
     ) -> PlannedQuery:
         """Plan a query.
@@ -139,7 +149,10 @@ class Engine:
             batch_rows: How many rows a batch of the result has at most; None for what the engine was made with.
             threads: How many threads the query runs on; with one, rows of a scan come in the order of its files. None
                 for what the engine was made with.
-            hash_joins: Whether joins may keep one side in memory; otherwise they sort, and spill.
+            hash_joins: Whether joins may keep one side in memory; otherwise they sort, and spill, with small batches
+                and small reservations, since memory is short then.
+            one_build: Whether a join keeps its smaller side in memory once, however large it is, and leaves the other
+                side as it comes; otherwise both sides are parted among the threads.
             whole_files: Leave out files of which every row is in the answer; they are in `PlannedQuery.whole_files`.
                 For a query of one view with identity columns, that asks for nothing else.
 
@@ -160,8 +173,8 @@ class Engine:
         files: list[tuple[TableView, tuple[DataFile, ...]]] = []
         by_name: dict[str, LiveFile] = {}
         located: set[TableKey] = set()
+        parts_of_structs = False
         whole: tuple[LiveFile, ...] = ()
-        found_scans: dict[TableKey, FileScan] = {}
         if views:
             with self._lock:
                 empty = {
@@ -171,11 +184,12 @@ class Engine:
             with translated(query, planning=True):
                 draft = self._draft(query, {**empty, **frames}, values)
                 wanted = find_wanted(draft, {key: view.schema for key, view in views.items()})
+                parts_of_structs = "get_field(" in draft.optimized_logical_plan().display_indent()
             for key, view in views.items():
                 rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
                 scan, report, found, all_rows = self._scan(view, wanted[key], rest)
                 whole += all_rows
-                found_scans[key] = scan
+                frames[key] = scan.frame
                 collect_statistics = collect_statistics and not scan.may_hold_nan
                 if scan.filters_positions and batch_rows is None:
                     usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
@@ -184,18 +198,19 @@ class Engine:
                 by_name.update(scan.files_by_name)
                 scans.append(report)
                 files.append((view, found))
-        with translated(query, planning=False):
-            for key, scan in found_scans.items():
-                frames[key] = self._joined(scan.parts, with_positions=bool(located))
         with translated(query, planning=True):
             settings = {
                 _COLLECT_STATISTICS: collect_statistics,
-                _BATCH_ROWS: batch_rows or usual_rows,
+                _BATCH_ROWS: (batch_rows or usual_rows) if hash_joins else SMALL_BATCH_ROWS,
                 _PARTITIONS: threads or self._threads,
                 _HASH_JOINS: hash_joins,
+                _SORT_RESERVATION: SORT_RESERVATION_BYTES if hash_joins else SORT_RESERVATION_BYTES // 16,
                 _LEAF_PUSHDOWN: bool(located),
+                **(ONE_BUILD if one_build else USUAL_BUILD),
             }
-            planned_frame = self._planned_plainly(query, frames, values, settings, located=bool(located))
+            planned_frame = None
+            if not (located and parts_of_structs):  # those make the rule fail, with a noise that cannot be kept down
+                planned_frame = self._planned_plainly(query, frames, values, settings, located=bool(located))
             if planned_frame is None:
                 frames |= {key: sealed(frame) for key, frame in frames.items() if key in located}
                 settings[_LEAF_PUSHDOWN] = False
@@ -247,6 +262,14 @@ class Engine:
             StorageError: A manifest is missing or broken.
         """
         return self._plan_files(view, None).files
+
+    def deleted_positions(self, files: Sequence[LiveFile], io: FileIO) -> Positions:
+        """The rows of data files that their delete files name by position.
+
+        Raises:
+            StorageError: A delete file is missing or broken.
+        """
+        return self._deletes.positions(files, io)
 
     def _plan_files(self, view: TableView, row_filter: BooleanExpression | None) -> FilePlan:
         return plan_files(
@@ -301,21 +324,6 @@ class Engine:
             planning_s=time.perf_counter() - began,
         )
         return scan, report, plan.data_files + plan.delete_files, whole
-
-    def _joined(self, parts: Sequence[DataFrame], *, with_positions: bool) -> DataFrame:
-        """One DataFrame of several.
-
-        With the rule that positions need, fields of structs cannot be planned over a union. So each part is read by
-        itself then, into a temporary file.
-        """
-        if len(parts) > 1 and with_positions:
-            read = []
-            for part in parts:
-                with self._lock, self._set({_LEAF_PUSHDOWN: True}):
-                    frame = self._context.create_dataframe_from_logical_plan(part.logical_plan())
-                read += set_aside(frame)
-            return self._context.from_arrow(pa.Table.from_batches(read, parts[0].schema()))
-        return reduce(DataFrame.union, parts)
 
     def _without_statistics(self, frame: DataFrame) -> DataFrame:
         """The same frame, so that it can be run by itself and no value is taken from statistics."""

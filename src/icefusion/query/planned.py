@@ -80,13 +80,14 @@ class PlannedQuery:
     def streams(self) -> list[Iterator[pa.RecordBatch]]:
         """Run the query: one stream or several, to be drained at the same time, each by a thread of its own.
 
-        Partitions of one plan may wait for each other: those of a join tell each other what they hold. So none may be
-        left unasked while another is waited for. A stream is a partition, therefore; where that would be too many, all
-        of them are one stream, for which the engine asks them on its own threads.
+        Partitions of a join wait for each other: they tell each other what they hold, and when one of them fails the
+        others would wait for ever. So the engine itself has to bring them together, which asks all of them on threads
+        of its own and ends all with the first error; likewise where there would be too many streams.
         """
         with self._running():
+            plan = self._frame.execution_plan()
             partitions: list[Iterator[Any]]
-            if self._frame.execution_plan().partition_count > MAX_STREAMS:
+            if plan.partition_count > MAX_STREAMS or "JoinExec" in plan.display_indent():
                 partitions = [iter(self._frame.execute_stream())]
             else:
                 partitions = [iter(stream) for stream in self._frame.execute_stream_partitioned()]

@@ -63,14 +63,13 @@ class FileScan:
     """The rows of data files.
 
     Attributes:
-        parts: DataFrames over them, which together are all rows. There is more than one only where a column with parts
-            of its own is looked at: not everything can be planned over a union of such.
+        frame: The DataFrame over them.
         may_hold_nan: Whether a query over it must be planned without collecting statistics.
         filters_positions: Whether functions of ours look at its batches, which then should be large.
         files_by_name: The files by what stands in `FILE_COLUMN`; empty for a view without it.
     """
 
-    parts: tuple[DataFrame, ...]
+    frame: DataFrame
     may_hold_nan: bool = False
     filters_positions: bool = False
     files_by_name: Mapping[str, LiveFile] = field(default_factory=dict)
@@ -135,12 +134,12 @@ def scan_files(
         UnsupportedStatementError: Rows are deleted in a way that cannot be read.
     """
     if not plan.files:
-        return FileScan((scanner.empty(view_schema(view.schema, with_identity=view.with_identity)),))
+        return FileScan(scanner.empty(view_schema(view.schema, with_identity=view.with_identity)))
     equality = EqualityDeletes(view, plan)
     mapper = _Mapper(view, equality.columns)
     positions = deletes.positions(plan.files, view.io)
     members = [_member(view, live, scanner, positions) for live in plan.files]
-    named_by_number = view.with_identity and _apart(plan.files, scanner) and not _nested_used(view, used)
+    named_by_number = view.with_identity and _apart(plan.files, scanner)
     if named_by_number:
         members = [replace(member, name=str(number)) for number, member in enumerate(members)]
     groups: dict[tuple[_Group, str, AgeClass | None], list[_Member]] = {}
@@ -149,26 +148,22 @@ def scan_files(
         group = mapper.group_of(member.file, shape, used)
         groups.setdefault((group, _store(member.url), equality.class_of(live)), []).append(member)
     one_by_one = not scanner.native or sum(bool(len(member.deleted)) for member in members) <= MAX_SINGLE_SCANS
-    nested = _nested_used(view, used)
-    together_too = nested and (view.with_identity or any(len(member.deleted) for member in members))
     frames: dict[bool, list[DataFrame]] = {False: [], True: []}
     for (group, _, age), together in groups.items():
         marks = () if age is None else equality.marks(age)
-        for part in [together] if together_too else _parts(together, one_by_one, named_by_number):
+        for part in _parts(together, one_by_one, named_by_number):
             frames[age is not None].append(_scan_group(group, part, mapper, scanner, marks, by_number=named_by_number))
-    marked = frames[True] if nested or not frames[True] else [reduce(DataFrame.union, frames[True])]
-    for frame in marked:
+    if frames[True]:
         left = equality.without_deleted(
-            frame,
+            reduce(DataFrame.union, frames[True]),
             scanner.context,
             lambda keys: _scan_deletes(view, keys, scanner, footers),
             without_statistics,
         )
         shown = view_schema(view.schema, with_identity=view.with_identity).names
         frames[False].append(left.select(*map(quoted, shown)))
-    parts = frames[False]
     return FileScan(
-        tuple(parts) if nested else (reduce(DataFrame.union, parts),),
+        reduce(DataFrame.union, frames[False]),
         any(group.guarded for group, _, _ in groups) or equality.has_floats,
         any(len(member.deleted) for member in members),
         _by_name(plan.files, members) if view.with_identity else {},
@@ -194,11 +189,6 @@ def _scan_deletes(view: TableView, keys: KeySet, scanner: FileScanner, footers: 
         for (group, _, age, partition), members in groups.items()
     ]
     return reduce(DataFrame.union, frames).select(*map(quoted, keys.names))
-
-
-def _nested_used(view: TableView, used: frozenset[int] | None) -> bool:
-    """Whether a column with parts of its own may be looked at."""
-    return any(not c.field_type.is_primitive and (used is None or c.field_id in used) for c in view.schema.fields)
 
 
 def _apart(files: Sequence[LiveFile], scanner: FileScanner) -> bool:

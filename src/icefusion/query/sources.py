@@ -18,6 +18,7 @@ from datafusion import DataFrame, SessionContext, col
 from datafusion.catalog import Table
 from datafusion.functions import nanvl
 
+from icefusion.bridge.arrays import with_nulls_below
 from icefusion.errors import BindError, ExecutionError, IcefusionError, SchemaError
 from icefusion.naming import quote_identifier
 
@@ -171,7 +172,8 @@ class Source:
         if self.dataset is not None:
             return _without_float_pushdown(context.read_table(Table(self.dataset)), self.schema)
         assert self.batches is not None  # one of the three is there
-        partitions = _partitions(self.batches, threads) or [[_empty_batch(self.schema)]]
+        batches = [_without_hidden_values(batch) for batch in self.batches]
+        partitions = _partitions(batches, threads) or [[_empty_batch(self.schema)]]
         with lock:
             frame = context.create_dataframe(partitions, name=_PASSING_NAME)
             context.deregister_table(_PASSING_NAME)
@@ -242,6 +244,19 @@ def _without_float_pushdown(frame: DataFrame, schema: pa.Schema) -> DataFrame:
     return frame.select(*columns)
 
 
+def _without_hidden_values(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with NULL in the fields of each NULL struct, where Arrow allows any value to lie.
+
+    The engine takes a field out of a struct as it stands, without a look at the struct.
+    """
+    if not any(pa.types.is_nested(column.type) and column.null_count for column in batch.columns):
+        return batch
+    columns = [with_nulls_below(column) if pa.types.is_nested(column.type) else column for column in batch.columns]
+    if [column.type for column in columns] != batch.schema.types:
+        return batch  # fields that may not be NULL have nothing to hide behind
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
 def _chain(first: pa.RecordBatch, rest: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     try:
         yield first
@@ -309,7 +324,8 @@ class _StreamScanner:
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         try:
             for batch in self._source.open():
-                kept = batch if self._filter is None else batch.filter(self._filter)
+                whole = _without_hidden_values(batch)
+                kept = whole if self._filter is None else whole.filter(self._filter)
                 yield kept.select(self._columns)
         except GeneratorExit:
             raise

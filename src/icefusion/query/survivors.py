@@ -13,6 +13,7 @@ one says nothing of the rest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 
@@ -49,6 +50,7 @@ Array = npt.NDArray[np.uint32]
 _DENSE = 8  # a table of all positions is used while it has at most so many entries for each row
 _ALL = pa.array(np.ones(1 << 16, dtype=bool))
 _numbers = count()
+_LITERAL = re.compile(r'Utf8(?:View)?\("\d+"\)')  # what tells the file of a scan of one
 _PLACES = ("input_file_name()", "file_row_index()")
 _NO_LIMIT = 2**62
 
@@ -93,7 +95,7 @@ def tells_places(plan: str) -> bool:
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
         if not any(place in line for place in _PLACES):
             continue
-        rest = line
+        rest = _LITERAL.sub("", line)
         for place in _PLACES:
             rest = rest.replace(place, "")
         if "(" in rest or not below.startswith("TableScan:"):
