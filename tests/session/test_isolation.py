@@ -413,3 +413,13 @@ def test_bounds_of_a_delete_file_that_are_cut_off_hide_no_conflict(session, othe
 
     with pytest.raises(ice.CommitConflictError, match="-anew"):
         run()
+
+
+def test_a_delete_file_names_no_row_that_was_deleted_before(session, other) -> None:
+    session.sql("DELETE FROM ns.t WHERE id = 1", write_mode="merge-on-read")
+    session.sql("INSERT INTO ns.t VALUES (3, 'c'), (4, 'd'), (5, 'e')")
+    for number in (3, 4):
+        session.sql("DELETE FROM ns.t WHERE id = ?", [number], write_mode="merge-on-read")
+    summary = session.catalog.load_table("ns.t").metadata.current_snapshot().summary
+    assert summary["total-position-deletes"] == "3"
+    assert rows(other) == [(2, "b"), (5, "e")]
