@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import keyed
 from fault_bench import Warehouse, look_inside, rows_of
 from pyiceberg.table import Table
 from simulation import ROW, History
+
+from icefusion.commit.idempotency import SUMMARY_KEY
 
 
 def check(history: History, warehouse: Warehouse) -> None:
@@ -15,16 +18,23 @@ def check(history: History, warehouse: Warehouse) -> None:
     if history.errors:
         raise AssertionError("an error that is none of ours") from history.errors[0]
     tables = {name: warehouse.catalog.load_table(f"ns.{name}") for name in ("t", "u")}
-    inside = {name: look_inside(table) for name, table in tables.items()}
+    keyed_tables = {name: warehouse.catalog.load_table(f"ns.{name}") for name in keyed.FIRST}
+    inside = {name: look_inside(table) for name, table in (tables | keyed_tables).items()}
     named: set[str] = set().union(*(found.files for found in inside.values()))
     missing = {path for path in named if not Path(path).exists()}
     assert not missing, f"files that metadata names are missing: {missing}"
     snapshots = {
         name: [[row for file in files for row in rows_of(file)] for files in found.added.values()]
         for name, found in inside.items()
+        if name in tables
     }
     for name, table in tables.items():
-        _check_lineage(table, snapshots[name])
+        _check_line(table)
+        _check_totals(table, snapshots[name])
+    for table in keyed_tables.values():
+        _check_line(table)
+    histories = {name: keyed.states(table, SUMMARY_KEY) for name, table in keyed_tables.items()}
+    keyed.check_changes(history.changes, history.keyed_reads, histories)
     _check_writes(history, snapshots)
     _check_counts(history, snapshots["t"])
     _check_reads(history)
@@ -34,14 +44,17 @@ def check(history: History, warehouse: Warehouse) -> None:
         assert not left, f"files were left behind: {left}"
 
 
-def _check_lineage(table: Table, snapshots_rows: list[list[int]]) -> None:
+def _check_line(table: Table) -> None:
     snapshots = table.snapshots()
     parents = [snapshot.parent_snapshot_id for snapshot in snapshots]
     assert parents == [None, *[snapshot.snapshot_id for snapshot in snapshots]][: len(snapshots)], "not one line"
     numbers = [snapshot.sequence_number or 0 for snapshot in snapshots]
     assert numbers == sorted(set(numbers)), "sequence numbers do not grow"
+
+
+def _check_totals(table: Table, snapshots_rows: list[list[int]]) -> None:
     rows = 0
-    for snapshot, added in zip(snapshots, snapshots_rows, strict=True):
+    for snapshot, added in zip(table.snapshots(), snapshots_rows, strict=True):
         rows += len(added)
         assert snapshot.summary is not None
         assert snapshot.summary["total-records"] == str(rows), "a total is wrong"

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 
+import keyed
 from fault_bench import Warehouse, scratch_folder
 from ledger import check
 from quick import make_quick
@@ -26,6 +27,15 @@ def prepare(session: ice.Session) -> None:
             f"CREATE TABLE ns.{name} (id BIGINT) TBLPROPERTIES ('commit.manifest.min-count-to-merge' = '4', "
             "'write.avro.compression-codec' = 'uncompressed')"
         )
+    for name, rows in keyed.FIRST.items():
+        partitioning = f"PARTITIONED BY (truncate({keyed.PART}, id))" if name == "l" else ""
+        session.sql(
+            f"CREATE TABLE ns.{name} (id BIGINT, v BIGINT) {partitioning} TBLPROPERTIES ("
+            "'commit.manifest.min-count-to-merge' = '4', 'write.avro.compression-codec' = 'uncompressed')"
+        )
+        half = len(rows) // 2
+        for part in (rows[:half], rows[half:]):  # two files, of which one can be left alone
+            session.sql(f"INSERT INTO ns.{name} VALUES {', '.join(map(str, part))}")
 
 
 def run_seed(warehouse: Warehouse, seed: int) -> History:

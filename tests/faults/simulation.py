@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import keyed
 import pyarrow as pa
 from fault_bench import POINTS_OF_NO_RETURN, Warehouse, kind_of_file
 from pyiceberg.catalog.sql import SqlCatalog
@@ -79,6 +80,8 @@ class History:
 
     writes: list[Write] = field(default_factory=list)
     reads: list[Read] = field(default_factory=list)
+    changes: list[keyed.Change] = field(default_factory=list)
+    keyed_reads: list[keyed.KeyedRead] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
     made_anew_at: int = 0
     may_leave: bool = False
@@ -202,6 +205,8 @@ class Simulation:
         self.random = random.Random(seed)
         self.warehouse = warehouse
         self.generic = seed % 3 == 0
+        # What goes on in the same tables is what can collide: a run is about rows that come, or about rows that change.
+        self.changing = seed % 7 == 1
         self.running = False
         self.history = History()
         self.now = 0
@@ -335,7 +340,11 @@ class Simulation:
     # Work
 
     def _do_something(self, actor: Actor) -> None:
-        doings = [doing for doing in DOINGS if doing.on_generic or not self.generic]
+        doings = [
+            doing
+            for doing in DOINGS
+            if (doing.on_generic or not self.generic) and doing.changing in (None, self.changing)
+        ]
         (chosen,) = self.random.choices(doings, [doing.weight for doing in doings])
         chosen.do(self, actor)
 
@@ -427,7 +436,41 @@ class Simulation:
         if len(shown) == 2:
             self.history.reads.append(Read(table, began_at, *shown))
 
-    def _ask(self, actor: Actor, write: Write, ask: Callable[[], object]) -> None:
+    def _change(self, actor: Actor) -> None:
+        self._writes += 1
+        change = keyed.draw(self._writes, self.random, several=not self.generic)
+        change.asked_at = self.now
+        self.history.changes.append(change)
+
+        def ask() -> None:
+            if change.alone:
+                ((text, mode),) = change.texts
+                actor.session.sql(text, write_mode=mode, idempotency_key=change.key)
+                return
+            with actor.session.transaction(change.isolation, idempotency_key=change.key):
+                for text, mode in change.texts:
+                    actor.session.sql(text, write_mode=mode)
+
+        for _ in range(TRIES):
+            self._ask(actor, change, ask)
+            if change.answer != "unknown":
+                break
+
+    def _read_keys(self, actor: Actor) -> None:
+        table = self.random.choice("kl")
+        began_at = self.now
+        shown: list[list[keyed.Row]] = []
+
+        def ask() -> None:
+            with actor.session.transaction():
+                for _ in range(2):
+                    shown.append([(key, value) for key, value in actor.session.sql(f"SELECT id, v FROM ns.{table}")])
+
+        self._ask(actor, Write(0, {}), ask)
+        if len(shown) == 2:
+            self.history.keyed_reads.append(keyed.KeyedRead(table, began_at, *shown))
+
+    def _ask(self, actor: Actor, write: Write | keyed.Change, ask: Callable[[], object]) -> None:
         """Have it done, and write down what was answered; once unknown, only "committed" makes it known again."""
         unknown_before = write.answer == "unknown"
         actor.in_doubt = False
@@ -455,11 +498,13 @@ class Doing:
         do: Does it once: asks for it by `Simulation._ask`, which writes down a `Write` (or a `Read`) for the checker.
         weight: How often, compared to the others.
         on_generic: Whether catalogs that move one table at a time do it too.
+        changing: Whether it is done in runs about rows that change, or in the others; None for both.
     """
 
     do: Callable[[Simulation, Actor], None]
     weight: int = 1
     on_generic: bool = True
+    changing: bool | None = False
 
 
 # Whatever else is to be simulated is added here, with a method above that does it.
@@ -472,6 +517,8 @@ DOINGS = (
     Doing(Simulation._append_to_fleeting),
     Doing(Simulation._make_anew),
     Doing(Simulation._two_tables, weight=2, on_generic=False),
+    Doing(Simulation._change, weight=8, changing=True),
+    Doing(Simulation._read_keys, changing=True),
 )
 
 

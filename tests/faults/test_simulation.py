@@ -16,7 +16,7 @@ from seeds import Seeds, prepare, run_seed
 SEEDS = int(os.environ.get("ICEFUSION_SEEDS", "2000"))
 ONE = os.environ.get("ICEFUSION_SEED")
 CHUNK = 50
-AGAIN = (7, 9, 10, 11)
+AGAIN = (7, 8, 9, 11, 15)
 
 
 @pytest.fixture(scope="module")

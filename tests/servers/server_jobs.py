@@ -92,6 +92,63 @@ def write_keyed(place: Place, table: str, last: int, rows: int = 3, pause_s: flo
             say(done=number, snapshot_id=result.snapshot_id, already=result.already_landed)
 
 
+def change_keyed(place: Place, table: str, last: int, pause_s: float = 0.0) -> None:
+    """Change rows under a key for each number, in both modes, and say each when it is certain; see `changed_rows`."""
+    with place.connect() as session:
+        first = wait_for_go()
+        for number in range(first, last):
+            text, mode = change_of(table, number)
+            try:
+                result = session.sql(text, idempotency_key=f"number-{number}", write_mode=mode)
+            except icefusion.IcefusionError as exc:
+                say(failed=number, error=type(exc).__name__, message=str(exc))
+                return
+            time.sleep(pause_s)
+            say(done=number, snapshot_id=result.snapshot_id, already=result.already_landed)
+
+
+def change_of(table: str, number: int, worker: int = 0) -> tuple[str, Any]:
+    """The statement of one number, and its mode. Four of them belong together, and each builds on the one before."""
+    mode = ("copy-on-write", "merge-on-read")[number // 4 % 2]
+    mine = f"worker = {worker} AND number = {number - number % 4}"
+    match number % 4:
+        case 0:
+            return (
+                f"INSERT INTO {table} (worker, number, part) VALUES ({worker}, {number}, 0), ({worker}, {number}, 1)",
+                mode,
+            )
+        case 1:
+            return f"UPDATE {table} SET part = part + 10 WHERE {mine}", mode
+        case 2:
+            rows = f"({worker}, {number - 2}, 100), ({worker}, {number}, 0)"
+            return (
+                f"MERGE INTO {table} AS t USING (SELECT * FROM (VALUES {rows}) AS x (w, n, p)) AS s "
+                "ON t.worker = s.w AND t.number = s.n WHEN MATCHED THEN UPDATE SET part = t.part + s.p "
+                "WHEN NOT MATCHED THEN INSERT (worker, number, part) VALUES (s.w, s.n, s.p)"
+            ), mode
+    return f"DELETE FROM {table} WHERE {mine} AND part = 111", mode
+
+
+def changed_rows(numbers: int, worker: int = 0) -> list[tuple[int, int, int]]:
+    """The rows that so many numbers, a multiple of four, leave: an effect that is lost or doubled shows in `part`."""
+    return [row for first in range(0, numbers, 4) for row in ((worker, first, 110), (worker, first + 2, 0))]
+
+
+def change_rows(place: Place, table: str, worker: int, count: int) -> None:
+    """The same changes without keys, beside others; each is one number."""
+    with place.connect() as session:
+        wait_for_go()
+        committed, errors = [], []
+        for number in range(count):
+            text, mode = change_of(table, number, worker)
+            try:
+                session.sql(text, write_mode=mode)
+                committed.append(number)
+            except icefusion.CommitError as exc:
+                errors.append(f"{type(exc).__name__}: {exc}")
+    say(committed=committed, errors=errors)
+
+
 def write_pairs(place: Place, tables: list[str], worker: int, count: int) -> None:
     """Write the same number into each of several tables, in one transaction each time."""
     with place.connect() as session:
@@ -236,6 +293,8 @@ JOBS: dict[str, Callable[..., None]] = {
         append,
         append_by_pyiceberg,
         write_keyed,
+        change_keyed,
+        change_rows,
         write_pairs,
         watch_pointers,
         watch_rows,

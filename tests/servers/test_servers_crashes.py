@@ -18,7 +18,7 @@ from conftest import POSTGRES, SEAWEEDFS, SQLITE
 from history_checks import check_linear, ledger
 from job_processes import Job, Jobs
 from places import Place
-from server_jobs import COLUMNS
+from server_jobs import COLUMNS, changed_rows
 from server_processes import Server
 
 ROWS = 3
@@ -30,9 +30,9 @@ SEED = int(os.environ.get("ICEFUSION_SEED", "1"))  # of the moments; what happen
 class Relay:
     """One writer at a time, each going on where the last one's certainty ended."""
 
-    def __init__(self, jobs: Jobs, place: Place, table: str) -> None:
+    def __init__(self, jobs: Jobs, place: Place, table: str, job: str = "write_keyed", **options: Any) -> None:
         self._start: Callable[[], Job] = lambda: jobs.start(
-            place, "write_keyed", table=table, last=NUMBERS, rows=ROWS, pause_s=PAUSE_S
+            place, job, table=table, last=NUMBERS, pause_s=PAUSE_S, **options
         )
         self._next: Job | None = None
         self.snapshot_ids: dict[int, int] = {}
@@ -77,8 +77,13 @@ def make_table(place: Place) -> str:
 
 def check_ledger(place: Place, table: str, relay: Relay) -> None:
     """Every number once, each in the snapshot that its writer was told."""
+    check_rows(place, table, relay, Counter((0, number, row) for number in range(NUMBERS) for row in range(ROWS)))
+
+
+def check_rows(place: Place, table: str, relay: Relay, expected: Counter[tuple[int, int, int]]) -> None:
+    """The rows, and each number in the snapshot that its writer was told."""
     found = place.pyiceberg().load_table(table)
-    assert ledger(found) == Counter((0, number, row) for number in range(NUMBERS) for row in range(ROWS))
+    assert ledger(found) == expected
     history = check_linear(found)
     assert [snapshot.snapshot_id for snapshot in history] == [relay.snapshot_ids[number] for number in range(NUMBERS)]
 
@@ -96,12 +101,37 @@ def test_a_writer_killed_at_random_moments_loses_and_doubles_nothing(
         writer.kill()
 
     with Jobs() as jobs:
-        relay = Relay(jobs, place, table)
+        relay = Relay(jobs, place, table, rows=ROWS)
         for until in (6, 13, 20, 26, 33, NUMBERS):
             relay.run(until, kill, prepare_next=until < NUMBERS)  # it connects while this one still writes
     assert relay.failures == []
     print(f"{relay.found_landed} writes had landed before they were repeated")
     check_ledger(place, table, relay)
+
+
+@pytest.mark.parametrize("kind", [SQLITE, POSTGRES])
+def test_changes_of_rows_by_writers_killed_at_random_moments_are_neither_lost_nor_doubled(
+    kind: str, make_place: Callable[[str], Place]
+) -> None:
+    place = make_place(kind)
+    table = make_table(place)
+    chance = random.Random(SEED)
+
+    def kill(writer: Job) -> None:
+        time.sleep(chance.uniform(0.0, 0.15))
+        writer.kill()
+
+    with Jobs() as jobs:
+        relay = Relay(jobs, place, table, "change_keyed")
+        for until in (7, 14, 21, 29, 35, NUMBERS):
+            relay.run(until, kill, prepare_next=until < NUMBERS)
+    assert relay.failures == []
+    print(f"{relay.found_landed} changes had landed before they were repeated")
+    check_rows(place, table, relay, Counter(changed_rows(NUMBERS)))
+    with place.connect() as session:
+        assert Counter(session.sql(f"SELECT worker, number, part FROM {table}").fetchall()) == Counter(
+            changed_rows(NUMBERS)
+        )
 
 
 @pytest.mark.parametrize("kind", [POSTGRES, SEAWEEDFS])
@@ -120,7 +150,7 @@ def test_a_server_killed_and_restarted_loses_and_doubles_nothing(
         server.start()
 
     with Jobs() as jobs:
-        relay = Relay(jobs, place, table)
+        relay = Relay(jobs, place, table, rows=ROWS)
         for until in (12, 24):
             relay.run(until, crash)
         while not relay.done:

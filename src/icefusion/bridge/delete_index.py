@@ -22,7 +22,15 @@ from pyiceberg.typedef import Record
 
 from icefusion.bridge.entries import LiveEntry, referenced_data_file
 
-__all__ = ["PATH_FIELD_ID", "POSITION_FIELD_ID", "DeleteIndex", "PartitionKey", "is_unpartitioned", "partition_key"]
+__all__ = [
+    "PATH_FIELD_ID",
+    "POSITION_FIELD_ID",
+    "DeleteIndex",
+    "PartitionKey",
+    "is_unpartitioned",
+    "partition_key",
+    "path_of_deletes",
+]
 
 PATH_FIELD_ID = 2147483546
 POSITION_FIELD_ID = 2147483545
@@ -77,7 +85,7 @@ class DeleteIndex:
 
     def _add_positions(self, entry: LiveEntry) -> None:
         file = entry.file
-        path = referenced_data_file(file) or _only_path(file)
+        path = path_of_deletes(file)
         if path is None:
             self._of_partition.setdefault(partition_key(file), []).append(entry)
         elif file.file_format == FileFormat.PUFFIN:
@@ -104,6 +112,11 @@ def is_unpartitioned(spec: PartitionSpec | None) -> bool:
 
 def _float_key(value: float) -> str:
     return "NaN" if math.isnan(value) else value.hex()
+
+
+def path_of_deletes(file: DataFile) -> str | None:
+    """The one data file that a position delete file or a deletion vector is about; None where that is not certain."""
+    return referenced_data_file(file) or _only_path(file)
 
 
 def _only_path(file: DataFile) -> str | None:

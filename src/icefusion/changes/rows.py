@@ -591,7 +591,7 @@ class RowChanger:
         if here is None:
             return False
         for earlier in (self._context.pinned.staging.deleted, self._deleted_before(live)):
-            here |= earlier.get(path) or BitMap()
+            here = here | (earlier.get(path) or BitMap())  # a new one: `gone` goes on holding its own
         return len(here) == live.file.record_count
 
     def _deleted_before(self, live: LiveFile) -> Positions:

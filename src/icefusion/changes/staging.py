@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from pyiceberg.manifest import DataFile, DataFileContent
 
+from icefusion.bridge.delete_index import path_of_deletes
 from icefusion.bridge.positions import Positions
-from icefusion.commit.conflicts import referenced_file
 from icefusion.commit.operations import FileChange
 from icefusion.query.files import LiveFile
 from icefusion.reports import RowCounts
@@ -95,7 +95,7 @@ class Staging:
             removed=tuple(live.file for live in self.removed.values()),
             added_deletes=tuple(added_deletes),
             removed_deletes=tuple(self._obsolete_deletes()),
-            touched=frozenset(path for path in self.touched if path not in self.added),
+            deleted=self.deleted.without(frozenset(self.added)),
             rows=self.rows,
         )
 
@@ -105,6 +105,6 @@ class Staging:
         for path, live in self.removed.items():
             for deletes in live.deletes:
                 of_positions = deletes.content == DataFileContent.POSITION_DELETES
-                if of_positions and referenced_file(deletes) == path and deletes.file_path not in seen:
+                if of_positions and path_of_deletes(deletes) == path and deletes.file_path not in seen:
                     seen.add(deletes.file_path)
                     yield deletes

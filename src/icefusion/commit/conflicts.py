@@ -1,13 +1,14 @@
 """A change x the commits since its base -> none, or the reason why it no longer fits.
 
-Pure functions: they look at the metadata a change was made under and at the newest metadata, and say whether the change
-still means the same. Four questions, from the cheap to the dear:
+They look at the metadata a change was made under and at the newest metadata, and say whether the change still means the
+same. Four questions, from the cheap to the dear:
 
 - Is it the same table, and does it still know the partition specs and columns that files were written under?
 - Are the data files that it removes, or removes rows of, still there? Whoever rewrote one of them meanwhile, compaction
   included, has put rows elsewhere that this change meant to remove.
-- Has nobody removed rows of those files meanwhile? Rows that another commit deleted would come back with a rewritten
-  file, and a row that two commits updated would be there twice.
+- Has nobody removed rows of the removed files meanwhile? Rows that another commit deleted would come back with a
+  rewritten file. Of files that stay, has nobody removed the very rows that this change removes? A row that two commits
+  updated would be there twice.
 - Is what a serializable transaction has read still the same: has no snapshot since added or removed a file that may
   hold such rows? Snapshots that only rewrote files (`replace`) change no rows, and never collide here.
 
@@ -19,10 +20,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue
-from pyiceberg.manifest import DataFile, DataFileContent, ManifestEntryStatus
+from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestEntryStatus
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation, Snapshot
 
+from icefusion.bridge.delete_files import read_position_deletes
+from icefusion.bridge.delete_index import is_unpartitioned, partition_key, path_of_deletes
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.pruning import FileTests
 from icefusion.commit.catalog import TableHandle
@@ -56,16 +59,16 @@ def find_conflict(change: TableChange, newest: TableHandle, reader: ManifestRead
     conflict = _schema_conflict(change.files, base, head)
     if conflict is not None:
         return conflict
-    if isinstance(change.reads, AlwaysFalse) and not (change.files.removed or change.files.touched):
+    if isinstance(change.reads, AlwaysFalse) and not (change.files.removed or change.files.deleted):
         return None
     since = _snapshots_since(base.current_snapshot_id, head)
     if since is None:
         return Conflict("the snapshot that was read is no longer in the table's history", head.current_snapshot_id)
-    files = _FileCheck(change.files)
-    reads = FileTests(head, base.schema(), change.reads)
+    files = _FileCheck(change, head)
+    reads = _ReadCheck(change, head, reader)
     for snapshot in since:
         for status, file in reader.changes(snapshot, newest.io):
-            conflict = files.conflict(snapshot, status, file) or _read_conflict(change, reads, snapshot, status, file)
+            conflict = files.conflict(snapshot, status, file) or reads.conflict(snapshot, status, file)
             if conflict is not None:
                 return conflict
     return None
@@ -74,30 +77,38 @@ def find_conflict(change: TableChange, newest: TableHandle, reader: ManifestRead
 class _FileCheck:
     """Looks whether the files that a change removes, or removes rows of, are as they were."""
 
-    def __init__(self, files: FileChange) -> None:
+    def __init__(self, change: TableChange, head: TableMetadata) -> None:
+        files = change.files
         self._removed = {file.file_path for file in files.removed}
-        self._touched = files.touched
-        self._partitions = {_partition(file) for file in (*files.removed, *files.added_deletes)}
+        self._removed_deletes = {file.file_path for file in files.removed_deletes}
+        self._deleted = files.deleted
+        self._partitions = {partition_key(file) for file in (*files.removed, *files.added_deletes)}
+        self._io = change.base.io
+        self._specs = head.specs()
 
     def conflict(self, snapshot: Snapshot, status: ManifestEntryStatus, file: DataFile) -> Conflict | None:
-        if not self._removed and not self._touched:
+        if not self._removed and not self._deleted:
             return None
         if file.content == DataFileContent.DATA:
             return self._data_file_conflict(snapshot, status, file)
-        if status == ManifestEntryStatus.ADDED and self._may_hit(file):
-            return Conflict(
-                f"{_told(snapshot)} deleted rows by {file.file_path}, and this transaction changes rows of the same "
-                "data files",
-                snapshot.snapshot_id,
-            )
-        return None
+        if status == ManifestEntryStatus.DELETED:
+            if file.file_path not in self._removed_deletes:
+                return None
+            text = f"{_told(snapshot)} removed delete file {file.file_path}, and this transaction replaces it"
+            return Conflict(text, snapshot.snapshot_id)
+        path = self._hit(file)
+        if path is None:
+            return None
+        does = "changes rows of that file" if path in self._removed else "changes the same rows"
+        text = f"{_told(snapshot)} deleted rows of {path} by {file.file_path}, and this transaction {does}"
+        return Conflict(text, snapshot.snapshot_id)
 
     def _data_file_conflict(self, snapshot: Snapshot, status: ManifestEntryStatus, file: DataFile) -> Conflict | None:
         if status != ManifestEntryStatus.DELETED:
             return None
         if file.file_path in self._removed:
             does = "replaces it"
-        elif file.file_path in self._touched:
+        elif self._deleted.get(file.file_path):
             does = "deletes rows of it"
         else:
             return None
@@ -105,45 +116,74 @@ class _FileCheck:
             f"{_told(snapshot)} removed {file.file_path}, and this transaction {does}", snapshot.snapshot_id
         )
 
-    def _may_hit(self, deletes: DataFile) -> bool:
-        """Whether a delete file may remove rows of the files that this change works on."""
-        if deletes.content == DataFileContent.POSITION_DELETES:
-            path = referenced_file(deletes)
-            if path is not None:
-                return path in self._removed or path in self._touched
-        elif not len(deletes.partition):
-            return True  # equality deletes of an unpartitioned spec are for the files of all specs
-        return _partition(deletes) in self._partitions
-
-
-def referenced_file(deletes: DataFile) -> str | None:
-    """The one data file that a position delete file is for; None where there may be several."""
-    lower = (deletes.lower_bounds or {}).get(FILE_PATH_ID)
-    upper = (deletes.upper_bounds or {}).get(FILE_PATH_ID)
-    return lower.decode() if lower is not None and lower == upper else None
-
-
-FILE_PATH_ID = 2147483546
-"""The field id of ``file_path`` in position delete files (spec, "Reserved Field IDs")."""
-
-
-def _partition(file: DataFile) -> tuple[object, ...]:
-    return (file.spec_id, *(file.partition[index] for index in range(len(file.partition))))
-
-
-def _read_conflict(
-    change: TableChange, reads: FileTests, snapshot: Snapshot, status: ManifestEntryStatus, file: DataFile
-) -> Conflict | None:
-    """Whether a file that came or went may hold rows which the transaction has read."""
-    if isinstance(change.reads, AlwaysFalse) or _operation(snapshot) is Operation.REPLACE:
+    def _hit(self, deletes: DataFile) -> str | None:
+        """What a delete file collides in: a file that this change removes, or one of which both delete the same row."""
+        if deletes.content != DataFileContent.POSITION_DELETES:
+            everywhere = is_unpartitioned(self._specs.get(deletes.spec_id))
+            hit = everywhere or partition_key(deletes) in self._partitions
+            return "its partition" if hit else None
+        path = path_of_deletes(deletes)
+        if path is not None and (path in self._removed or not self._deleted.get(path)):
+            return path if path in self._removed else None
+        if path is None and partition_key(deletes) not in self._partitions:
+            return None
+        if deletes.file_format != FileFormat.PARQUET:
+            return path or "its partition"
+        for found, rows in read_position_deletes(deletes, self._io).items():
+            own = self._deleted.get(found)
+            if found in self._removed or (own is not None and not own.isdisjoint(rows)):
+                return found
         return None
-    if not reads.file_may_match(file):
-        return None
-    verb = "removed" if status == ManifestEntryStatus.DELETED else "added"
-    rows = "all rows" if isinstance(change.reads, AlwaysTrue) else f"rows where {change.reads}"
-    return Conflict(
-        f"{_told(snapshot)} {verb} {file.file_path}, and this transaction depends on {rows}", snapshot.snapshot_id
-    )
+
+
+class _ReadCheck:
+    """Looks whether the rows that a transaction has read are as they were.
+
+    Position deletes know nothing of the values in the rows that they delete, so their data file is judged.
+    """
+
+    def __init__(self, change: TableChange, head: TableMetadata, reader: ManifestReader) -> None:
+        self._change = change
+        self._reader = reader
+        self._tests = FileTests(head, change.metadata.schema(), change.reads)
+        self._nothing = isinstance(change.reads, AlwaysFalse)
+        self._added: dict[str, DataFile] = {}
+        self._of_base: dict[str, DataFile] | None = None
+
+    def conflict(self, snapshot: Snapshot, status: ManifestEntryStatus, file: DataFile) -> Conflict | None:
+        if self._nothing:
+            return None
+        if status == ManifestEntryStatus.ADDED and file.content == DataFileContent.DATA:
+            self._added[file.file_path] = file
+        if _operation(snapshot) is Operation.REPLACE or not self._may_hold(file):
+            return None
+        reads = self._change.reads
+        verb = "removed" if status == ManifestEntryStatus.DELETED else "added"
+        rows = "all rows" if isinstance(reads, AlwaysTrue) else f"rows where {reads}"
+        text = f"{_told(snapshot)} {verb} {file.file_path}, and this transaction depends on {rows}"
+        return Conflict(text, snapshot.snapshot_id)
+
+    def _may_hold(self, file: DataFile) -> bool:
+        if not self._tests.file_may_match(file):
+            return False
+        if file.content != DataFileContent.POSITION_DELETES or self._tests.trivial:
+            return True
+        path = path_of_deletes(file)
+        about = None if path is None else self._data_file(path)
+        return about is None or self._tests.file_may_match(about)
+
+    def _data_file(self, path: str) -> DataFile | None:
+        if path in self._added:
+            return self._added[path]
+        if self._of_base is None:
+            base = self._change.base
+            self._of_base = {
+                file.file_path: file
+                for manifest in self._reader.read_list(base.metadata.current_snapshot(), base.io)
+                if manifest.content == ManifestContent.DATA and self._tests.manifest_may_match(manifest)
+                for file in self._reader.read(manifest, base.io)
+            }
+        return self._of_base.get(path)
 
 
 def _operation(snapshot: Snapshot) -> Operation:

@@ -15,6 +15,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import Operation
 
+from icefusion.bridge.positions import Positions
 from icefusion.commit.catalog import StagedTable, TableHandle
 from icefusion.reports import RowCounts
 
@@ -30,7 +31,7 @@ class FileChange:
         removed: Data files of the base that go: none of their rows are left, or all that are stand in ``added``.
         added_deletes: New position delete files.
         removed_deletes: Delete files of the base that apply to nothing once ``removed`` is gone.
-        touched: Paths of the base's data files of which ``added_deletes`` remove rows.
+        deleted: The rows of the base's data files that ``added_deletes`` remove.
         rows: What that is in rows.
     """
 
@@ -38,7 +39,7 @@ class FileChange:
     removed: tuple[DataFile, ...] = ()
     added_deletes: tuple[DataFile, ...] = ()
     removed_deletes: tuple[DataFile, ...] = ()
-    touched: frozenset[str] = frozenset()
+    deleted: Positions = field(default_factory=Positions)
     rows: RowCounts = field(default_factory=RowCounts)
 
     def __bool__(self) -> bool:

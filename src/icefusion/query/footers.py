@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 
+from icefusion.bridge.locations import kind_of, local_path, missing_file
 from icefusion.errors import StorageError
-from icefusion.query.presence import kind_of, local_path, missing_file
 
 __all__ = ["FileShape", "FooterReader"]
 

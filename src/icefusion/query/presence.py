@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, DataFileContent
+from pyiceberg.manifest import DataFile
 
+from icefusion.bridge.locations import kind_of, local_path, missing_file
 from icefusion.errors import StorageError
 
 __all__ = ["check_present"]
@@ -35,27 +36,6 @@ def check_present(files: Sequence[DataFile], io: FileIO) -> None:
     elif remote:
         with ThreadPoolExecutor(min(LOOKUP_THREADS, len(remote)), thread_name_prefix="icefusion-lookup") as pool:
             list(pool.map(partial(_check_remote, io=io), remote))
-
-
-def local_path(location: str) -> str | None:
-    """The path of a file on this machine, or None for one in an object store."""
-    if location.startswith("file:"):
-        return location.removeprefix("file://").removeprefix("file:")
-    return None if "://" in location else location
-
-
-def kind_of(file: DataFile) -> str:
-    """What a file is called in messages."""
-    return "data file" if file.content == DataFileContent.DATA else "delete file"
-
-
-def missing_file(file: DataFile) -> StorageError:
-    """The error for a file that the metadata names and storage lacks."""
-    return StorageError(
-        f"{kind_of(file)} {file.file_path} is missing in storage",
-        path=file.file_path,
-        hint="the table's metadata names it; restore it, or read a snapshot without it",
-    )
 
 
 def _check_local(file: DataFile, path: str) -> None:

@@ -33,6 +33,7 @@ logger = logging.getLogger("icefusion")
 Progress = Callable[[int, int], None]
 Align = Callable[[pa.RecordBatch], pa.RecordBatch]
 POLL_S = 0.1
+BEGIN_POLLS = 10
 LAST_SHARE = 0.25
 
 
@@ -249,29 +250,37 @@ class _Pile:
 
 def _run(functions: Sequence[Callable[[], None]], stop: Stop) -> None:
     """Run each function on a thread of its own and wait for all; raise the first error."""
+    threads: list[tuple[threading.Thread, threading.Event]] = []
 
-    def guarded(function: Callable[[], None]) -> None:
+    def guarded(function: Callable[[], None], ended: threading.Event) -> None:
         try:
             function()
         except BaseException as exc:  # raised again by the thread that waits
             stop.set(exc)
+        finally:
+            ended.set()
 
-    threads = [
-        threading.Thread(target=guarded, args=(f,), name=f"icefusion-write-{i}") for i, f in enumerate(functions)
-    ]
     try:
-        for thread in threads:
+        for number, function in enumerate(functions):
+            ended = threading.Event()
+            thread = threading.Thread(target=guarded, args=(function, ended), name=f"icefusion-write-{number}")
+            threads.append((thread, ended))
             thread.start()
-        _join(threads)
+        _wait(threads)
     except BaseException as exc:  # a keyboard interrupt, or no more threads
         stop.set(exc)
         with contextlib.suppress(KeyboardInterrupt):
-            _join([thread for thread in threads if thread.ident is not None])
+            _wait(threads)
     if stop.error is not None:
         raise stop.error
 
 
-def _join(threads: Sequence[threading.Thread]) -> None:
-    for thread in threads:
-        while thread.is_alive():
-            thread.join(POLL_S)
+def _wait(threads: Sequence[tuple[threading.Thread, threading.Event]]) -> None:
+    """Wait until all have ended, but for those that never began.
+
+    Whether a thread is alive must not be asked: an interrupted `join` takes one for dead that is at work (gh-90882).
+    """
+    for thread, ended in threads:
+        polls = 0
+        while not ended.wait(POLL_S) and (thread.ident is not None or polls < BEGIN_POLLS):
+            polls += 1

@@ -1,0 +1,30 @@
+"""Where files are, and what they are called in messages."""
+
+from __future__ import annotations
+
+from pyiceberg.manifest import DataFile, DataFileContent
+
+from icefusion.errors import StorageError
+
+__all__ = ["kind_of", "local_path", "missing_file"]
+
+
+def local_path(location: str) -> str | None:
+    """The path of a file on this machine, or None for one in an object store."""
+    if location.startswith("file:"):
+        return location.removeprefix("file://").removeprefix("file:")
+    return None if "://" in location else location
+
+
+def kind_of(file: DataFile) -> str:
+    """What a file is called in messages."""
+    return "data file" if file.content == DataFileContent.DATA else "delete file"
+
+
+def missing_file(file: DataFile) -> StorageError:
+    """The error for a file that the metadata names and storage lacks."""
+    return StorageError(
+        f"{kind_of(file)} {file.file_path} is missing in storage",
+        path=file.file_path,
+        hint="the table's metadata names it; restore it, or read a snapshot without it",
+    )
