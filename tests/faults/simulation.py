@@ -206,7 +206,7 @@ class Simulation:
         self.warehouse = warehouse
         self.generic = seed % 3 == 0
         # What goes on in the same tables is what can collide: a run is about rows that come, or about rows that change.
-        self.changing = seed % 7 == 1
+        self.changing = seed % 14 == 1
         self.running = False
         self.history = History()
         self.now = 0

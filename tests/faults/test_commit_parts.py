@@ -32,6 +32,7 @@ from icefusion.commit.idempotency import KEYS_MAX_PROPERTY, SUMMARY_KEY, Landed,
 from icefusion.commit.operations import FileChange, TableChange
 from icefusion.commit.retry import Attempts
 from icefusion.config import RetryConfig
+from icefusion.reports import RowCounts
 from icefusion.testing import FakeClock, FaultyIO
 
 KEYS = "icefusion.idempotency-keys"
@@ -236,8 +237,8 @@ def metadata_with(table: Table, text: str) -> TableMetadata:
 )
 def test_garbage_in_the_property_is_no_record_and_no_error(table, text) -> None:
     assert find_landed(metadata_with(table, text), "k") is None
-    written = recorded({KEYS: text}, [Landed("new", 1, 2, 3)])
-    assert find_landed(metadata_with(table, written[KEYS]), "new") == Landed("new", 1, 2, 3)
+    written = recorded({KEYS: text}, [Landed("new", 1, RowCounts(2, 4, 5), 3)])
+    assert find_landed(metadata_with(table, written[KEYS]), "new") == Landed("new", 1, RowCounts(2, 4, 5), 3)
 
 
 @settings(deadline=None, max_examples=60)
@@ -246,7 +247,7 @@ def test_any_text_is_a_key_and_the_last_records_are_kept(keys, last) -> None:
     properties = {KEYS_MAX_PROPERTY: "3"}
     numbers = itertools.count(1)
     for key in [*keys, last]:
-        properties |= recorded(properties, [Landed(key, next(numbers), 0, 0)])
+        properties |= recorded(properties, [Landed(key, next(numbers), RowCounts(), 0)])
     kept = {last, *keys[-2:]}
     metadata = _Properties(properties)
     landed = find_landed(metadata, last)
@@ -266,8 +267,12 @@ class _Properties:
 @pytest.mark.parametrize("limit", ["0", "-5", "many", ""])
 def test_a_limit_that_makes_no_sense_forgets_no_new_key(limit) -> None:
     properties = {KEYS_MAX_PROPERTY: limit}
-    properties |= recorded(properties, [Landed("k", 1, 0, 0)])
+    properties |= recorded(properties, [Landed("k", 1, RowCounts(), 0)])
     assert find_landed(_Properties(properties), "k") is not None
+
+
+def test_records_of_rows_that_were_only_added_are_read_as_they_were_written(table) -> None:
+    assert find_landed(metadata_with(table, '[["k", 1, 2, 3]]'), "k") == Landed("k", 1, RowCounts(inserted=2), 3)
 
 
 def test_without_a_key_nothing_has_landed(table) -> None:
@@ -279,7 +284,7 @@ def test_a_summary_without_a_count_of_rows_is_a_record_too(catalog) -> None:
     table.append(pa.table({"id": pa.array([], pa.int64())}), snapshot_properties={SUMMARY_KEY: "k"})
     landed = find_landed(catalog.load_table("ns.s").metadata, "k")
     assert landed is not None
-    assert landed.rows == 0
+    assert landed.rows == RowCounts()
 
 
 # Clean-up
