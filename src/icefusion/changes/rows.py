@@ -39,6 +39,7 @@ from icefusion.bridge.align import Alignment
 from icefusion.bridge.arrays import with_nulls_below
 from icefusion.bridge.positions import Positions
 from icefusion.bridge.schema import iceberg_to_arrow
+from icefusion.changes.conflict import conflict_as_merge
 from icefusion.changes.insert import InsertAlignment
 from icefusion.changes.joined import joined_as_merge
 from icefusion.changes.rewrite import HeldRows, rewrite_tasks
@@ -58,7 +59,7 @@ from icefusion.query.sources import Source
 from icefusion.reports import RowCounts, ScanReport, WriteReport
 from icefusion.sql.compose import Piece, compose, table_piece
 from icefusion.sql.literals import now_in_microseconds
-from icefusion.sql.statements import Delete, Fragment, Merge, Query, Truncate, Update
+from icefusion.sql.statements import Change, Delete, Fragment, Insert, Merge, Query, Truncate, Update
 from icefusion.transaction import PinnedTable, TransactionState
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_streams, write_waves
 from icefusion.write.workers import Stop, run_tasks
@@ -260,9 +261,14 @@ class RowChanger:
         """A query of the statement, planned and not run."""
         return self._plan(query, {})
 
-    def questions(self, change: Delete | Update | Merge | Truncate) -> Iterator[PlannedQuery]:
+    def questions(self, change: Change) -> Iterator[PlannedQuery]:
         """The questions of a change, planned and not asked. Of a MERGE they know the source's columns, not its rows."""
         match change:
+            case Insert() if change.conflict is not None:
+                yield from self.questions(conflict_as_merge(change, change.conflict, self._schema))
+            case Insert():
+                if change.overwrite is not None and change.overwrite.where is not None:
+                    yield self._ask(self._queries.rows(change.overwrite.where), whole_files=True).planned
             case Delete():
                 yield self._ask(self._queries.delete(change), whole_files=change.using is None).planned
             case Truncate():
