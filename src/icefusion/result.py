@@ -35,6 +35,7 @@ class Result:
         already_landed: Whether nothing was written, because the statement's idempotency key had landed before; the
             other attributes are then those of the earlier write.
         report: What the statement read and wrote.
+        returns_rows: Whether rows were asked for: by a query, EXPLAIN or RETURNING. Otherwise they only count.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class Result:
         *,
         report: StatementReport,
         snapshot_id: int | None = None,
+        returns_rows: bool = True,
     ) -> None:
+        self.returns_rows = returns_rows
         self.schema = schema
         self.report = report
         self.rows_inserted = report.rows.inserted
@@ -59,7 +62,8 @@ class Result:
     def of_change(cls, report: StatementReport, *, snapshot_id: int | None = None) -> Result:
         """The result of a statement that changed rows, as its report counts them."""
         table = pa.table({"count": pa.array([report.rows.total], pa.int64())})
-        return cls(table.schema, lambda: iter(table.to_batches()), report=report, snapshot_id=snapshot_id)
+        batches = table.to_batches()
+        return cls(table.schema, lambda: iter(batches), report=report, snapshot_id=snapshot_id, returns_rows=False)
 
     def with_rows(self, schema: pa.Schema, batches: Callable[[], Iterator[pa.RecordBatch]]) -> Result:
         """The same result, read as other rows."""
@@ -68,7 +72,7 @@ class Result:
     @classmethod
     def of_nothing(cls, report: StatementReport, *, snapshot_id: int | None = None) -> Result:
         """The result of a statement that has no rows to speak of."""
-        return cls(pa.schema([]), lambda: iter(()), report=report, snapshot_id=snapshot_id)
+        return cls(pa.schema([]), lambda: iter(()), report=report, snapshot_id=snapshot_id, returns_rows=False)
 
     @property
     def columns(self) -> list[str]:

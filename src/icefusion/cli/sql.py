@@ -61,7 +61,7 @@ def sql(
                 result = next(results, None)
             if result is None:
                 break
-            if result.report.statement == "SELECT":
+            if result.returns_rows:
                 write_result(result, form, max_rows, out, notes)
             _tell(result, notes, time.perf_counter() - began if timing else None)
         if session.in_transaction:
@@ -98,7 +98,7 @@ def _read(statement: str | None, file: str | None) -> str:
 
 
 def _tell(result: Result, notes: Console, seconds: float | None) -> None:
-    parts = [] if result.report.statement == "SELECT" else [describe(result)]
+    parts = [] if result.report.statement in ("SELECT", "EXPLAIN") else [describe(result)]
     if seconds is not None:
         parts.append(f"{seconds:.3f} s")
     if parts:
@@ -106,13 +106,27 @@ def _tell(result: Result, notes: Console, seconds: float | None) -> None:
 
 
 def describe(result: Result) -> str:
-    """What a statement did, in one line: ``INSERT · 5 rows · 1 file · 1.2 kB · snapshot 123``."""
+    """What a statement did, in one line: ``UPDATE · 5 rows updated · 1 file · 1.2 kB · snapshot 123``."""
     report = result.report
     parts = [report.statement]
-    for write in report.writes:
-        parts.append(count_of(write.rows, "row"))
-        if write.files:
-            parts += [count_of(write.files, "file"), format_bytes(write.bytes)]
+    if report.statement in ("INSERT", "CREATE TABLE AS"):
+        parts.append(count_of(report.rows.inserted, "row"))
+    elif report.mode is not None:
+        counts = (
+            ("inserted", report.rows.inserted),
+            ("updated", report.rows.updated),
+            ("deleted", report.rows.deleted),
+        )
+        done = [f"{count_of(number, 'row')} {verb}" for verb, number in counts if number]
+        parts.append(", ".join(done) or count_of(0, "row"))
+    files = sum(write.files for write in report.writes)
+    if files:
+        parts += [count_of(files, "file"), format_bytes(sum(write.bytes for write in report.writes))]
+    if report.removed_files:
+        parts.append(f"{count_of(report.removed_files, 'file')} removed")
+    deletes = sum(commit.added_delete_files for commit in report.commits)
+    if deletes:
+        parts.append(count_of(deletes, "delete file"))
     for commit in report.commits:
         if commit.snapshot_id is not None:
             named = f" of {commit.table}" if len(report.commits) > 1 else ""
