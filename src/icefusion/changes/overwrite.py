@@ -96,6 +96,7 @@ class Overwriter:
                     )
                 keys = wanted
             self._depend_on(self._filter(fields, keys))
+            whole.clear()  # this may be the second time
             unsure: list[LiveFile] = []
             for live in self._changer.live_files():
                 file_spec = self._metadata.specs()[live.file.spec_id]

@@ -427,7 +427,8 @@ class RowChanger:
     def _carried_out(
         self, waves: Callable[[], Iterator[Wave]], repeatable: bool, whole: Sequence[LiveFile] = ()
     ) -> Changed:
-        before = len(self._written)
+        before, read = len(self._written), len(self.changed.scans)
+        writes = len(self.changed.writes)
         try:
             try:
                 self._write(waves(), whole)
@@ -439,6 +440,7 @@ class RowChanger:
             if not self._hash_joins:
                 gc.collect()
                 self._forget(before)
+                del self.changed.scans[read:], self.changed.writes[writes:]
                 self._write(waves(), whole)
         except BaseException:
             self._forget(0)
@@ -581,7 +583,8 @@ class RowChanger:
 
     def _keep(self, result: WriteResult) -> None:
         self._written += result.files
-        self.changed.writes.append(result.report)
+        if result.files:
+            self.changed.writes.append(result.report)
 
     def _show(self, batch: pa.RecordBatch) -> None:
         """Keep rows for RETURNING; without the field ids, that are of no use there."""
