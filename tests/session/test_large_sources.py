@@ -5,8 +5,8 @@ import pyarrow as pa
 import pytest
 
 import icefusion as ice
-from icefusion.changes import rows
-from icefusion.changes.rows import RowChanger
+from icefusion.changes import asking
+from icefusion.changes.asking import Asker
 from icefusion.changes.spool import Spool
 
 ROWS = 20_000
@@ -25,14 +25,14 @@ def data(ids, values) -> pa.Table:
 def asked(monkeypatch) -> list[str]:
     """The questions that were asked, in order."""
     questions: list[str] = []
-    real = RowChanger._ask
+    real = Asker.ask
 
     def ask(self, question, *arguments, **options):
         questions.append(question.query.text)
         return real(self, question, *arguments, **options)
 
-    monkeypatch.setattr(RowChanger, "_ask", ask)
-    monkeypatch.setattr(rows, "SLICE_SHARE", 0.01)  # a part of the limit that these few rows exceed
+    monkeypatch.setattr(Asker, "ask", ask)
+    monkeypatch.setattr(asking, "SLICE_SHARE", 0.01)  # a part of the limit that these few rows exceed
     return questions
 
 

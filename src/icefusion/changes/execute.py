@@ -16,11 +16,12 @@ from typing import Any
 import pyarrow as pa
 
 from icefusion.changes.conflict import conflict_as_merge, repeated_rows
+from icefusion.changes.context import ChangeContext, Changed
 from icefusion.changes.explain import explained
 from icefusion.changes.insert import InsertAlignment, insert_columns
 from icefusion.changes.joined import joined_as_merge
 from icefusion.changes.overwrite import Overwriter, partition_constants
-from icefusion.changes.rows import ChangeContext, Changed, RowChanger
+from icefusion.changes.rows import RowChanger
 from icefusion.changes.spool import Spool
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.idempotency import Landed
@@ -133,7 +134,7 @@ class ChangeExecutor:
         began = time.perf_counter()
         context = self._context(statement.change, given, state)
         changer = RowChanger(context, self._queries(statement.change, context))
-        rows = explained(statement.change, changer, context)
+        rows = explained(statement.change, changer.asker, context)
         table = pa.table({"plan_type": [kind for kind, _ in rows], "plan": [text for _, text in rows]})
         report = StatementReport("EXPLAIN", seconds=time.perf_counter() - began)
         return Result(table.schema, lambda: iter(table.to_batches()), report=report)
@@ -185,7 +186,7 @@ class ChangeExecutor:
                 return self._insert(changer, change, context)
 
     def _merge(self, changer: RowChanger, queries: RowQueries, change: Merge) -> Changed:
-        source = changer.read_source(queries.source(change))
+        source = changer.asker.read_source(queries.source(change))
         try:
             return changer.merge(change, source)
         finally:
@@ -196,10 +197,10 @@ class ChangeExecutor:
         if change.conflict is not None:
             merge = conflict_as_merge(change, change.conflict, schema)
             queries = self._queries(merge, context)
-            source = changer.read_source(queries.source(merge))
+            source = changer.asker.read_source(queries.source(merge))
             try:
                 ignored = repeated_rows(merge, change.conflict, source, context.pinned.handle.name)
-                return changer.with_queries(queries).merge(merge, source, ignored=ignored)
+                return changer.merge(merge, source, ignored=ignored)
             finally:
                 source.close()
         constants = partition_constants(change, context) if change.overwrite is not None else {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from icefusion.changes.rows import ChangeContext, RowChanger
+from icefusion.changes.asking import Asker
+from icefusion.changes.context import ChangeContext
 from icefusion.query.engine import PlannedQuery
 from icefusion.sql.statements import Change, Insert
 
@@ -13,7 +14,7 @@ __all__ = ["explained"]
 Row = tuple[str, str]
 
 
-def explained(change: Change, changer: RowChanger, context: ChangeContext) -> list[Row]:
+def explained(change: Change, asker: Asker, context: ChangeContext) -> list[Row]:
     """What is to be told of a change: pairs of what it is about, and the text."""
     name = context.pinned.handle.name
     isolation = context.state.isolation or context.isolation
@@ -21,16 +22,16 @@ def explained(change: Change, changer: RowChanger, context: ChangeContext) -> li
     rows: list[Row] = []
     if isinstance(change, Insert):
         if change.overwrite is None and change.conflict is None:
-            return [("change", f"INSERT into {name}, adds rows"), *_question(changer.planned(change.query))]
+            return [("change", f"INSERT into {name}, adds rows"), *_question(asker.planned(change.query))]
         rows.append(("change", f"INSERT into {name}, {_replaced(change)}, {how}"))
         if change.overwrite is not None:
-            rows += _question(changer.planned(change.query))
+            rows += _question(asker.planned(change.query))
         if change.overwrite is not None and change.overwrite.where is None:
-            rows.append(("files", f"of {len(changer.live_files())} data files those that are replaced go as a whole"))
+            rows.append(("files", f"of {len(asker.live_files())} data files those that are replaced go as a whole"))
             return rows
     else:
         rows.append(("change", f"{type(change).__name__.upper()} of {name}, {how}"))
-    for planned in changer.questions(change):
+    for planned in asker.questions(change):
         rows += _question(planned)
         rows += _files(planned, name)
     return rows

@@ -28,8 +28,10 @@ from pyiceberg.transforms import IdentityTransform
 
 from icefusion.bridge.partition import build_spec, column_path, partition_columns, partition_groups, partition_record
 from icefusion.bridge.schema import type_to_arrow
+from icefusion.changes.asking import Wave
+from icefusion.changes.context import ChangeContext, Changed
 from icefusion.changes.insert import InsertAlignment
-from icefusion.changes.rows import ChangeContext, Changed, RowChanger, Wave
+from icefusion.changes.rows import RowChanger
 from icefusion.errors import BindError, SchemaError
 from icefusion.naming import find_name
 from icefusion.query.files import LiveFile
@@ -70,11 +72,11 @@ class Overwriter:
         where = overwrite.where
         if where is not None:
             return self._changer.replace(
-                change.query, alignment, lambda added: self._changer.rows_where(where, added), ()
+                change.query, alignment, lambda added: self._changer.asker.rows_where(where, added), ()
             )
         if not overwrite.partition:
             self._depend_on(AlwaysTrue())
-            return self._changer.replace(change.query, alignment, lambda _: iter(()), self._changer.live_files())
+            return self._changer.replace(change.query, alignment, lambda _: iter(()), self._changer.asker.live_files())
         return self._replace_partitions(change, overwrite, alignment)
 
     def _replace_partitions(self, change: Insert, overwrite: Overwrite, alignment: InsertAlignment) -> Changed:
@@ -98,7 +100,7 @@ class Overwriter:
             self._depend_on(self._filter(fields, keys))
             whole.clear()  # this may be the second time
             unsure: list[LiveFile] = []
-            for live in self._changer.live_files():
+            for live in self._changer.asker.live_files():
                 file_spec = self._metadata.specs()[live.file.spec_id]
                 if _has_fields(file_spec, fields):
                     if self._key(live.file, file_spec, fields) in keys:
@@ -107,7 +109,7 @@ class Overwriter:
                     unsure.append(live)
             if unsure:
                 paths = frozenset(live.file.file_path for live in unsure)
-                yield self._changer.rows_of_files(paths, lambda batch: self._in_partitions(batch, mine, keys))
+                yield self._changer.asker.rows_of_files(paths, lambda batch: self._in_partitions(batch, mine, keys))
 
         whole: list[LiveFile] = []
         return self._changer.replace(change.query, alignment, waves, whole)
