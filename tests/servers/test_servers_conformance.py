@@ -102,7 +102,7 @@ def test_a_rollback_leaves_neither_rows_nor_files(session: Session, ns: str, any
     with session.transaction() as tx:
         tx.sql(f"INSERT INTO {ns}.t VALUES (4, 'd', 4.0)")
         (staged,) = session._current._tables.values()
-        paths = [file.file_path for file in staged.staged]
+        paths = list(staged.staging.added)
         assert all(staged.handle.io.new_input(path).exists() for path in paths)
         tx.rollback()
     table = any_place.pyiceberg().load_table(f"{ns}.t")

@@ -90,5 +90,5 @@ def test_rows_are_known_by_their_keys(place: Place) -> None:
     found = pa.Table.from_batches(planned.stream(), planned.schema).to_pylist()
     assert len(found) == len(ODD_NAMES)
     for row in found:
-        assert planned.files_by_name[row[FILE_COLUMN]].partition[0] == row["name"]
+        assert planned.files_by_name[row[FILE_COLUMN]].file.partition[0] == row["name"]
         assert row[POSITION_COLUMN] == 0

@@ -107,25 +107,17 @@ def test_a_source_that_fails_midway_leaves_nothing(writer, outside) -> None:
 
 def test_a_generator_is_pulled_with_the_writing_and_not_ahead_of_it(session) -> None:
     session.sql("CREATE TABLE ns.w (id BIGINT) TBLPROPERTIES ('write.parquet.row-group-limit' = '20000')")
-    alive = 0
+    before = pa.total_allocated_bytes()
     most = 0
 
-    class Tracked:
-        def __del__(self) -> None:
-            nonlocal alive
-            alive -= 1
-
     def batches():
-        nonlocal alive, most
-        for _ in range(200):
-            owner = Tracked()
-            alive += 1
-            most = max(most, alive)
+        nonlocal most
+        for _ in range(500):
             yield pa.record_batch({"id": pa.array(range(5000), pa.int64())})
-            del owner
+            most = max(most, pa.total_allocated_bytes() - before)
 
-    assert session.writer("ns.w").write_batches(batches()).rows_inserted == 1_000_000
-    assert pa.total_allocated_bytes() < 100_000_000
+    assert session.writer("ns.w").write_batches(batches()).rows_inserted == 2_500_000
+    assert most < 10_000_000
 
 
 def test_batches_over_the_limit_are_cut_or_refused(session, outside) -> None:
