@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from icefusion.config import WriteMode
 from icefusion.errors import ConfigurationError
+from icefusion.naming import quote_identifier
 from icefusion.query.parameters import Parameters
 from icefusion.query.sources import Source
 from icefusion.sql.compose import compose, table_piece
@@ -168,7 +169,9 @@ class IcebergTable:
         insert = self._insert(source)
         folded = {name.lower() for name in names}
         others = [column for column in insert.columns or () if column.text.lower() not in folded]
-        assignments = tuple(Assignment((column,), Fragment(f'"excluded".{_quoted(column)}')) for column in others)
+        assignments = tuple(
+            Assignment((column,), Fragment(f'"excluded".{quote_identifier(column.text)}')) for column in others
+        )
         conflict = OnConflict(tuple(Identifier(name) for name in names), assignments or None)
         return self._run(replace(insert, conflict=conflict), _Bound(options), {"source": source})
 
@@ -324,7 +327,7 @@ class _Bound:
 
 
 def _select(source: Source, columns: Sequence[Identifier]) -> Any:
-    listed = ", ".join(_quoted(column) for column in columns)
+    listed = ", ".join(quote_identifier(column.text) for column in columns)
     return compose(f"SELECT {listed} FROM ", table_piece(source.name))
 
 
@@ -334,7 +337,3 @@ def _text_source(text: str) -> Fragment:
         return parse_expression(text)
     name = parse_name(text)
     return Fragment(text, (TableReference(name, 0, len(text)),))
-
-
-def _quoted(identifier: Identifier) -> str:
-    return '"' + identifier.text.replace('"', '""') + '"'

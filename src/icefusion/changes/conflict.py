@@ -14,8 +14,9 @@ from pyroaring import BitMap
 
 from icefusion.changes.spool import Spool
 from icefusion.errors import BindError, CardinalityError
-from icefusion.naming import find_name, nearest, normalize, quote_identifier
+from icefusion.naming import normalize, quote_identifier
 from icefusion.query.changes import SOURCE_ROW_COLUMN
+from icefusion.query.names import exact_column
 from icefusion.sql.compose import compose
 from icefusion.sql.statements import (
     Fragment,
@@ -42,8 +43,12 @@ def conflict_as_merge(insert: Insert, conflict: OnConflict, schema: Schema) -> M
     """
     known = [field.name for field in schema.fields]
     columns = insert.columns or tuple(Identifier(name, True) for name in known)
-    names = [_exact(column, known, insert) for column in columns]
-    keys = [_exact(key, known, insert) for key in conflict.keys]
+
+    def exact(column: Identifier) -> str:
+        return exact_column(column, known, insert.table, insert.query.sql, insert.table.offset)
+
+    names = [exact(column) for column in columns]
+    keys = [exact(key) for key in conflict.keys]
     missing = [key for key in keys if key not in names]
     if missing:
         raise BindError(
@@ -76,7 +81,8 @@ def repeated_rows(merge: Merge, conflict: OnConflict, source: Spool, table: str)
     Raises:
         CardinalityError: There are some, and rows of the table are to be updated by them.
     """
-    keys = [_exact(key, [column.text for column in merge.source_columns], None) for key in conflict.keys]
+    columns = [column.text for column in merge.source_columns]
+    keys = [exact_column(key, columns, merge.table, None, merge.table.offset) for key in conflict.keys]
     rows = source.table([*keys, SOURCE_ROW_COLUMN])
     for key in keys:
         rows = rows.filter(pc.is_valid(rows.column(key)))
@@ -92,16 +98,3 @@ def repeated_rows(merge: Merge, conflict: OnConflict, source: Spool, table: str)
         )
     kept = BitMap(firsts.column(f"{SOURCE_ROW_COLUMN}_min").cast(pa.uint32()).to_numpy())
     return BitMap(rows.column(SOURCE_ROW_COLUMN).cast(pa.uint32()).to_numpy()) - kept
-
-
-def _exact(identifier: Identifier, known: list[str], insert: Insert | None) -> str:
-    exact = find_name(identifier, known)
-    if exact is None:
-        near = nearest(identifier.text, known)
-        raise BindError(
-            f"table {insert.table if insert is not None else ''} has no column {identifier}",
-            sql=insert.query.sql if insert is not None else None,
-            offset=insert.table.offset if insert is not None else None,
-            hint=f"did you mean {near}?" if near else f"columns: {', '.join(known)}",
-        )
-    return exact

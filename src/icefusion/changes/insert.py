@@ -11,7 +11,7 @@ from icefusion.bridge.align import Alignment
 from icefusion.bridge.literals import round_floats
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.errors import BindError
-from icefusion.naming import find_name, nearest
+from icefusion.query.names import exact_column
 from icefusion.sql.statements import Insert
 
 __all__ = ["InsertAlignment", "insert_columns"]
@@ -82,15 +82,7 @@ def insert_columns(
         return [name for name in known if name not in constants] if constants else None
     chosen: list[str] = []
     for column in statement.columns:
-        exact = find_name(column, known)
-        if exact is None:
-            near = nearest(column.text, known)
-            raise BindError(
-                f"table {table} has no column {column}",
-                sql=statement.query.sql,
-                offset=statement.table.offset,
-                hint=f"did you mean {near}?" if near else f"columns: {', '.join(known)}",
-            )
+        exact = exact_column(column, known, table, statement.query.sql, statement.table.offset)
         if exact in chosen or exact in constants:
             place = "listed twice" if exact in chosen else "held by PARTITION already"
             raise BindError(f"column {exact} is {place}", sql=statement.query.sql, offset=statement.table.offset)

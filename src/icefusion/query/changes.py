@@ -23,6 +23,8 @@ from pyiceberg.types import NestedField, StructType
 
 from icefusion.errors import BindError, UnsupportedStatementError
 from icefusion.naming import find_name, nearest, normalize, quote_identifier
+from icefusion.query.equalities import equalities, own_column
+from icefusion.query.names import exact_column
 from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN
 from icefusion.sql.compose import Piece, compose, table_piece, unqualified
 from icefusion.sql.lexer import Kind, read_identifier, tokenize
@@ -202,10 +204,10 @@ class RowQueries:
         """Pairs of a column of the target and one of the source that are equal wherever rows match."""
         pairs = []
         source_alias = self.source_name(merge)
-        for left, right in _equalities(self._expression(merge, merge.on)):
+        for left, right in equalities(self._expression(merge, merge.on)):
             for one, other in ((left, right), (right, left)):
-                target_column = _resolve(one, self.alias, self._columns, others=source.names)
-                source_column = _resolve(other, source_alias, source.names, others=self._columns)
+                target_column = own_column(one, self.alias, self._columns, others=source.names)
+                source_column = own_column(other, source_alias, source.names, others=self._columns)
                 if target_column is not None and source_column is not None:
                     pairs.append((target_column, source_column))
                     break
@@ -441,16 +443,7 @@ class RowQueries:
         return "(\n", expression, "\n)"
 
     def _column(self, identifier: Identifier, sql: str | None, offset: int) -> str:
-        exact = find_name(identifier, self._columns)
-        if exact is None:
-            near = nearest(identifier.text, self._columns)
-            raise BindError(
-                f"table {self.table} has no column {identifier}",
-                sql=sql or None,
-                offset=offset,
-                hint=f"did you mean {near}?" if near else f"columns: {', '.join(self._columns)}",
-            )
-        return exact
+        return exact_column(identifier, self._columns, self.table, sql, offset)
 
 
 def _names_in_from(others: Fragment) -> Iterator[tuple[str, int]]:
@@ -532,69 +525,6 @@ def _is_literal(expression: Fragment) -> bool:
     tokens = tokenize(expression.text)[:-1]
     values = [token for token in tokens if token.kind in (Kind.NUMBER, Kind.PARAMETER)]
     return len(values) == 1 and all(token in values or token.key in ("(", ")", "-", "+") for token in tokens)
-
-
-def _equalities(on: Fragment) -> Iterator[tuple[list[Identifier], list[Identifier]]]:
-    """The conditions of the form ``a.b = c.d`` that must all be true."""
-    tokens = tokenize(on.text)[:-1]
-    depth = 0
-    parts: list[list[int]] = [[]]
-    for index, token in enumerate(tokens):
-        depth += (token.key in ("(", "[")) - (token.key in (")", "]"))
-        if depth == 0 and token.key in ("OR", "BETWEEN", "CASE"):
-            return
-        if depth == 0 and token.key == "AND":
-            parts.append([])
-        else:
-            parts[-1].append(index)
-    if len(parts) == 1 and len(tokens) > 2 and tokens[0].key == "(" and tokens[-1].key == ")" and _encloses(tokens):
-        yield from _equalities(Fragment(on.text[tokens[0].end : tokens[-1].start]))
-        return
-    for part in parts:
-        equals = [index for index in part if tokens[index].key == "="]
-        if len(equals) != 1:
-            continue
-        left = _path([tokens[index] for index in part if index < equals[0]])
-        right = _path([tokens[index] for index in part if index > equals[0]])
-        if left and right:
-            yield left, right
-
-
-def _encloses(tokens: Sequence[object]) -> bool:
-    """Whether the first parenthesis is closed by the last token."""
-    depth = 0
-    for index, token in enumerate(tokens):
-        key = getattr(token, "key", "")
-        depth += (key == "(") - (key == ")")
-        if depth == 0:
-            return index == len(tokens) - 1
-    return False
-
-
-def _path(tokens: Sequence[object]) -> list[Identifier]:
-    """A dotted name; empty for anything else."""
-    names: list[Identifier] = []
-    for place, token in enumerate(tokens):
-        kind, text, key = token.kind, token.text, token.key  # type: ignore[attr-defined]
-        if place % 2:
-            if key != ".":
-                return []
-        elif kind is Kind.QUOTED:
-            names.append(Identifier(text[1:-1].replace('""', '"'), True))
-        elif kind is Kind.WORD:
-            names.append(Identifier(text))
-        else:
-            return []
-    return names if len(tokens) % 2 else []
-
-
-def _resolve(path: Sequence[Identifier], alias: str, columns: Sequence[str], *, others: Sequence[str]) -> str | None:
-    """The column that a dotted name stands for; None where it is none of these, or could be another table's."""
-    if len(path) == 2 and normalize(path[0]) == alias:
-        return find_name(path[1], columns)
-    if len(path) == 1 and find_name(path[0], others) is None:
-        return find_name(path[0], columns)
-    return None
 
 
 def _string(text: str) -> str:

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from icefusion.naming import fold_case, normalize, quote_identifier
-from icefusion.sql.lexer import Kind, tokenize
+from icefusion.naming import normalize, quote_identifier
+from icefusion.sql.lexer import Kind, Token, read_identifier, tokenize
 from icefusion.sql.references import Edit, apply_edits
 from icefusion.sql.statements import Fragment, Identifier, Name, Query, TableReference
 
@@ -64,12 +64,10 @@ def unqualified(fragment: Fragment, table: Name, alias: str) -> Fragment:
         names, points = tokens[index : index + length : 2], tokens[index + 1 : index + length : 2]
         if any(point.key != "." for point in points) or (index and tokens[index - 1].key == "."):
             continue
-        if all(_same(token.text, token.kind, name) for token, name in zip(names, wanted, strict=True)):
+        if all(_same(token, name) for token, name in zip(names, wanted, strict=True)):
             edits.append(Edit(names[0].start, names[-1].end, quote_identifier(alias)))
     return apply_edits(fragment, edits)
 
 
-def _same(text: str, kind: Kind, name: str) -> bool:
-    if kind is Kind.QUOTED:
-        return text[1:-1].replace('""', '"') == name
-    return kind is Kind.WORD and fold_case(text) == name
+def _same(token: Token, name: str) -> bool:
+    return token.kind in (Kind.WORD, Kind.QUOTED) and normalize(read_identifier(token)) == name
