@@ -10,11 +10,11 @@ SRC = Path(__file__).parent.parent / "src" / "icefusion"
 WORDS = {"errors", "config", "reports", "clock", "naming"}
 # What each stage may see besides itself and the words. `sql.statements` holds values that every stage may speak of.
 STAGES = {
-    "bridge": {"sql.statements"},
+    "bridge": {"sql.statements", "sql.basics", "sql.alterations"},
     "sql": {"bridge"},
     "query": {"bridge", "sql"},
     "write": {"bridge"},
-    "commit": {"bridge", "sql.statements"},
+    "commit": {"bridge", "sql.statements", "sql.basics", "sql.alterations"},
 }
 # Foreign modules with one home.
 HOMES = {"datafusion": {"query"}, "sqlalchemy": {"commit"}, "pyiceberg.catalog": {"commit", "session", "testing"}}

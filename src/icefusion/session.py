@@ -259,6 +259,8 @@ class Session:
                 return self._executor.create_namespace(statement)
             case st.DropNamespace():
                 return self._executor.drop_namespace(statement)
+            case st.AlterTable() | st.RenameTable() | st.AlterNamespace():
+                raise UnsupportedStatementError("tables and namespaces cannot be altered yet")
 
     def _run_change(
         self,

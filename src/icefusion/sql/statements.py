@@ -10,7 +10,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
+from icefusion.sql.alterations import Alteration
+from icefusion.sql.basics import ColumnDefinition, Identifier, Name, SortTerm, TransformTerm, TypeText
+
 __all__ = [
+    "AlterNamespace",
+    "AlterTable",
     "Assignment",
     "Begin",
     "Change",
@@ -36,6 +41,7 @@ __all__ = [
     "Overwrite",
     "PartitionTerm",
     "Query",
+    "RenameTable",
     "Rollback",
     "SetRow",
     "SortTerm",
@@ -49,28 +55,6 @@ __all__ = [
     "fragments_of",
     "parameters_of",
 ]
-
-
-@dataclass(frozen=True)
-class Identifier:
-    """One part of a name. ``text`` is as written, without quotes; unquoted ones compare without regard to case."""
-
-    text: str
-    quoted: bool = False
-
-    def __str__(self) -> str:
-        return '"' + self.text.replace('"', '""') + '"' if self.quoted else self.text
-
-
-@dataclass(frozen=True)
-class Name:
-    """A dotted name, e.g. ``ns.t`` or ``prod.ns.t``, and where it begins in the statement's text."""
-
-    parts: tuple[Identifier, ...]
-    offset: int = field(default=0, compare=False)
-
-    def __str__(self) -> str:
-        return ".".join(str(part) for part in self.parts)
 
 
 @dataclass(frozen=True)
@@ -127,64 +111,21 @@ class Query(Fragment):
 
 
 @dataclass(frozen=True)
-class TypeText:
-    """A column type, parsed but not yet an Iceberg type.
-
-    ``name`` is in lower case: ``int``, ``decimal``, ``timestamp with time zone``, ``struct``, ``array``, ``map``...;
-    ``child_names`` are as written.
-    """
-
-    name: str
-    arguments: tuple[int, ...] = ()
-    children: tuple[TypeText, ...] = ()
-    child_names: tuple[str, ...] = ()
-    child_required: tuple[bool, ...] = ()
-    offset: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True)
-class ColumnDefinition:
-    """One column of CREATE TABLE. ``default`` is the verbatim text of its DEFAULT expression."""
-
-    name: Identifier
-    type: TypeText
-    required: bool = False
-    comment: str | None = None
-    default: str | None = None
-    offset: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True)
-class TransformTerm:
-    """A partition transform: ``bucket(16, id)`` is ``TransformTerm("bucket", ("id",), 16)``.
-
-    ``transform`` is identity, bucket, truncate, year, month, day, hour or void; Spark's plural names are folded into
-    these. ``column`` is the dotted path. ``alias`` is the field name of ``bucket(16, id) AS shard``, where given.
-    """
-
-    transform: str
-    column: tuple[Identifier, ...]
-    argument: int | None = None
-    alias: str | None = None
-    offset: int = field(default=0, compare=False)
-
-
-@dataclass(frozen=True)
-class SortTerm:
-    """One key of a sort order. Nulls come first by default for ASC and last for DESC, as in Spark's Iceberg DDL."""
-
-    term: TransformTerm
-    direction: Literal["asc", "desc"] = "asc"
-    nulls: Literal["first", "last"] = "first"
-
-
-@dataclass(frozen=True)
 class CreateNamespace:
     """``CREATE NAMESPACE | SCHEMA | DATABASE [IF NOT EXISTS] name [WITH (...)]``."""
 
     name: Name
     if_not_exists: bool = False
     properties: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class AlterNamespace:
+    """``ALTER NAMESPACE name SET PROPERTIES (...) | UNSET PROPERTIES (...)``."""
+
+    name: Name
+    set_properties: tuple[tuple[str, str], ...] = ()
+    unset_properties: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -197,7 +138,14 @@ class DropNamespace:
 
 @dataclass(frozen=True)
 class CreateTable:
-    """``CREATE TABLE``, either with columns, or with a query (CTAS) that gives it its columns."""
+    """``CREATE [OR REPLACE] TABLE``, with columns, or with a query (CTAS) or another table that gives it its columns.
+
+    Attributes:
+        replace: Whether a table that is there is replaced: its history stays, its columns and rows are new.
+        must_exist: Whether there has to be one (``REPLACE TABLE``).
+        like: The table whose columns, partitioning, sort order and properties are taken (``CREATE TABLE ... LIKE``).
+        identifier: The columns that tell rows apart (``PRIMARY KEY (...) NOT ENFORCED``).
+    """
 
     name: Name
     columns: tuple[ColumnDefinition, ...] = ()
@@ -208,6 +156,28 @@ class CreateTable:
     location: str | None = None
     comment: str | None = None
     query: Query | None = None
+    replace: bool = False
+    must_exist: bool = False
+    like: Name | None = None
+    identifier: tuple[tuple[Identifier, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class AlterTable:
+    """``ALTER TABLE [IF EXISTS] name action, ...``; CREATE and DROP BRANCH and TAG are such actions too."""
+
+    name: Name
+    actions: tuple[Alteration, ...]
+    if_exists: bool = False
+
+
+@dataclass(frozen=True)
+class RenameTable:
+    """``ALTER TABLE [IF EXISTS] name RENAME TO new_name``; a new name of one part stays in the namespace."""
+
+    name: Name
+    new_name: Name
+    if_exists: bool = False
 
 
 @dataclass(frozen=True)
@@ -427,7 +397,7 @@ class Rollback:
     """``ROLLBACK [TRANSACTION | WORK]``."""
 
 
-Definition = CreateTable | DropTable | CreateNamespace | DropNamespace
+Definition = CreateTable | AlterTable | RenameTable | DropTable | CreateNamespace | AlterNamespace | DropNamespace
 """Statements that change what the catalog lists."""
 
 Statement = Query | Explain | Change | Definition | Begin | Commit | Rollback
