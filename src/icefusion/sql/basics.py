@@ -43,8 +43,8 @@ class TypeText:
     children: tuple[TypeText, ...] = ()
     child_names: tuple[str, ...] = ()
     child_required: tuple[bool, ...] = ()
-    child_comments: tuple[str | None, ...] = ()
     offset: int = field(default=0, compare=False)
+    child_comments: tuple[str | None, ...] = ()
 
 
 @dataclass(frozen=True)
