@@ -251,6 +251,8 @@ class Session:
                 hint="COMMIT or ROLLBACK first",
             )
         match statement:
+            case st.CreateTable() if statement.replace or statement.like or statement.identifier:
+                raise UnsupportedStatementError("CREATE OR REPLACE, LIKE and PRIMARY KEY are not carried out yet")
             case st.CreateTable():
                 return self._executor.create_table(statement, given, self._new_state(key=idempotency_key))
             case st.DropTable():

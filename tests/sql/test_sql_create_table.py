@@ -115,6 +115,32 @@ def test_words_of_sql_can_name_columns() -> None:
     assert [column.name.text for column in columns] == ["key", "date", "unique", "comment", "check", "order"]
 
 
+def test_fields_of_structs_have_comments_of_their_own() -> None:
+    text = "(c struct<a: int not null comment 'one', b: struct<d: int comment ''>> COMMENT 'all')"
+    (column,) = create(text).columns
+    assert column.comment == "all"
+    assert column.type.child_comments == ("one", None)
+    assert column.type.children[1].child_comments == ("",)
+
+
+@pytest.mark.parametrize(
+    ("text", "identifier", "required"),
+    [
+        ("(a int PRIMARY KEY NOT ENFORCED COMMENT 'x', b int)", ["a"], [True, False]),
+        ("(a int, b int, PRIMARY KEY (b, A) NOT ENFORCED)", ["b", "A"], [True, True]),
+        ("(PRIMARY KEY (a.c) NOT ENFORCED, a struct<c: int not null>, b int NOT NULL)", ["a.c"], [True, True]),
+        ("(a int, CONSTRAINT k PRIMARY KEY (a) NOT ENFORCED, b int)", ["a"], [True, False]),
+        ("(primary int, constraint int, key int)", [], [False, False, False]),
+    ],
+)
+def test_a_primary_key_names_the_columns_that_tell_rows_apart(
+    text: str, identifier: list[str], required: list[bool]
+) -> None:
+    table = create(text)
+    assert [".".join(map(str, path)) for path in table.identifier] == identifier
+    assert [column.required for column in table.columns] == required
+
+
 def test_offsets_of_columns_and_types_point_into_the_text() -> None:
     sql = "CREATE TABLE t (\n  a int,\n  bc struct<d: mystery>\n)"
     statement = parse_statement(sql)
@@ -265,6 +291,14 @@ def test_a_table_is_created_as_a_query(query: str) -> None:
         ("(a int) TBLPROPERTIES (a = 1) WITH (a = 2)", 46, "given twice"),
         ("(a int) TBLPROPERTIES (a = NULL)", 43, "expected a value"),
         ("(a int) COMENT 'x'", 24, "found COMENT"),
+        ("(a int COMENT 'x')", 23, "found COMENT"),
+        ("(PRIMARY KEY (a) NOT ENFORCED)", 17, "at least one column"),
+        ("(a int, PRIMARY KEY (b) NOT ENFORCED)", 53, "names b, which is no column"),
+        ("(a int, PRIMARY KEY (a, A) NOT ENFORCED)", 40, "A is given twice"),
+        ("(a int PRIMARY KEY NOT ENFORCED, PRIMARY KEY (a) NOT ENFORCED)", 49, "one PRIMARY KEY"),
+        ("(a int NULL PRIMARY KEY NOT ENFORCED)", 17, "may not be NULL"),
+        ("(a int, PRIMARY KEY a)", 36, "expected '('"),
+        ("(a struct<b: int COMENT 'x'>)", 33, "NOT NULL or COMMENT"),
         ("AS DROP TABLE x", 19, "expected a query behind AS"),
         ("SELECT 1", 16, "expected AS"),
     ],
@@ -283,8 +317,10 @@ def test_a_mistake_is_told_at_its_place(rest: str, column: int | None, message: 
     [
         ("(a, b) AS SELECT 1, 2", 17, "SELECT x AS a"),
         ("(a int) AS SELECT 1", 24, "INSERT INTO"),
-        ("(a int PRIMARY KEY)", 23, "no enforced keys"),
-        ("(a int, PRIMARY KEY (a))", 24, "no enforced keys"),
+        ("(a int PRIMARY KEY)", 23, "PRIMARY KEY (id) NOT ENFORCED"),
+        ("(a int, PRIMARY KEY (a))", 24, "PRIMARY KEY (id) NOT ENFORCED"),
+        ("(a int, CONSTRAINT k PRIMARY KEY (a))", 37, "NOT ENFORCED"),
+        ("(a int UNIQUE)", 23, "PRIMARY KEY (id) NOT ENFORCED"),
         ("(a int, CONSTRAINT c UNIQUE (a))", 24, "NOT NULL"),
         ("(a int CHECK (a > 1))", 23, "no checks"),
         ("(a int GENERATED ALWAYS AS (1))", 23, "query that inserts"),

@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sql_cases import READS
+from test_sql_alter import ALTERATIONS
+from test_sql_alter import MISTAKES as ALTERING_MISTAKES
 from test_sql_changes import CHANGES, MISTAKES, READING
 from test_sql_create_table import create
 from test_sql_statements import STATEMENTS
@@ -19,6 +21,8 @@ from icefusion.sql.statements import Fragment, Query, Statement, fragments_of, p
 TEXT = """SELECT FROM JOIN LEFT ON WITH AS TABLE VALUES INSERT INTO CREATE NAMESPACE DROP IF NOT EXISTS NULL DEFAULT
     PARTITIONED BY ORDER BUCKET bucket day struct array map int decimal FOR VERSION OF UNION ALL EXCEPT IN LATERAL
     RECURSIVE TRIM EXTRACT IS DISTINCT UPDATE SET DELETE MERGE USING WHEN MATCHED THEN CASE END AND BY SOURCE WHERE DO
+    ALTER ADD COLUMN RENAME TO TYPE FIRST AFTER PARTITION FIELD WRITE ORDERED TBLPROPERTIES BRANCH AS OF RETAIN DAYS KEY
+    PRIMARY ENFORCED COMMENT
     NOTHING CONFLICT RETURNING OVERWRITE REPLACE TRUNCATE BEGIN COMMIT EXPLAIN ANALYZE a b t x.y "q" `q` 'str' E'\\''
     $$d$$ $1 $n ? 1 2.5 ( ) [ ] { } < > , ; . : :: = - + * / | |> -- /* */ ' " ` $ é ‘"""
 WORDS = [*TEXT.split(), "\n"]
@@ -26,7 +30,8 @@ SOUP = st.lists(st.sampled_from([*WORDS, " ", "\n"]), max_size=40)
 CREATE = "CREATE TABLE t (a struct<b: int not null>, c decimal(10, 2) DEFAULT 1) PARTITIONED BY (bucket(4, a.b) AS x)"
 CHANGING = [*CHANGES, *READING, *(marked.replace("^", "", 1) for marked, _, _ in MISTAKES)]
 TRAVEL = "SELECT ? FROM t FOR VERSION AS OF 'x' AS y, (TABLE u) WHERE a = ?"
-SEEDS = [*READS, *STATEMENTS, *CHANGES, *READING, CREATE, TRAVEL]
+ALTERING = [*ALTERATIONS, *(marked.replace("^", "", 1) for marked, _, _ in ALTERING_MISTAKES)]
+SEEDS = [*READS, *STATEMENTS, *CHANGES, *READING, *ALTERATIONS, CREATE, TRAVEL]
 LIMITS = settings(max_examples=200, deadline=None)
 
 
@@ -99,6 +104,12 @@ def test_a_mutated_change_parses_or_is_told_apart(data: st.DataObject) -> None:
     mutate(data, CHANGING)
 
 
+@LIMITS
+@given(st.data())
+def test_a_mutated_alteration_parses_or_is_told_apart(data: st.DataObject) -> None:
+    mutate(data, ALTERING)
+
+
 def mutate(data: st.DataObject, seeds: list[str]) -> None:
     text = data.draw(st.sampled_from(seeds))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -159,6 +170,14 @@ def test_edits_leave_all_else_in_place(data: st.DataObject) -> None:
         "SELECT 1;" * 20_000,
         "CREATE TABLE t (a " + "array<" * 20_000,
         "CREATE TABLE t (a int DEFAULT " + "(" * 50_000,
+        "ALTER TABLE t ADD COLUMN " + "a.b int, " * 30_000 + "c int",
+        "ALTER TABLE t ADD COLUMN a int DEFAULT " + "(" * 50_000,
+        "ALTER TABLE t DROP COLUMN a" + ", DROP COLUMN a" * 20_000,
+        "ALTER TABLE t ALTER COLUMN a" + " SET NOT NULL" * 20_000,
+        "ALTER TABLE t ADD PRIMARY KEY (" + "a, " * 2_000 + "b) NOT ENFORCED",
+        "ALTER TABLE t SET TBLPROPERTIES (" + ", ".join(f"k{n} = 1" for n in range(20_000)) + ")",
+        "ALTER TABLE t UNSET TBLPROPERTIES (" + ", ".join(f"k{n}" for n in range(20_000)) + ")",
+        "ALTER TABLE t WRITE ORDERED BY " + "a, " * 30_000 + "b",
         "a" * 200_000,
         "SELECT " + "-" * 200_000,
         "SELECT 1" + " NOT" * 50_000,

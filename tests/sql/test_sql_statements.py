@@ -5,6 +5,7 @@ import pytest
 from icefusion.errors import ParseError
 from icefusion.sql.parser import parse_query, parse_script, parse_statement
 from icefusion.sql.statements import (
+    AlterNamespace,
     Begin,
     Commit,
     CreateNamespace,
@@ -29,6 +30,22 @@ STATEMENTS: dict[str, Statement] = {
     "CREATE DATABASE a WITH ('k' = 'v', x.y = 1)": CreateNamespace(name("a"), properties=(("k", "v"), ("x.y", "1"))),
     "CREATE NAMESPACE a WITH PROPERTIES ('k' = 'v')": CreateNamespace(name("a"), properties=(("k", "v"),)),
     "CREATE NAMESPACE a WITH DBPROPERTIES (k = true)": CreateNamespace(name("a"), properties=(("k", "true"),)),
+    "CREATE NAMESPACE a COMMENT 'c' LOCATION 'l' WITH PROPERTIES (k = 1)": CreateNamespace(
+        name("a"), properties=(("comment", "c"), ("location", "l"), ("k", "1"))
+    ),
+    "CREATE DATABASE a LOCATION 'l' COMMENT 'c'": CreateNamespace(
+        name("a"), properties=(("location", "l"), ("comment", "c"))
+    ),
+    "ALTER NAMESPACE a SET PROPERTIES (k = 1)": AlterNamespace(name("a"), (("k", "1"),)),
+    "ALTER DATABASE a.b SET DBPROPERTIES ('k' = 'v', l = true)": AlterNamespace(
+        name("a", "b"), (("k", "v"), ("l", "true"))
+    ),
+    "ALTER SCHEMA a SET ('k' = 'v')": AlterNamespace(name("a"), (("k", "v"),)),
+    "ALTER SCHEMA a SET LOCATION 'l'": AlterNamespace(name("a"), (("location", "l"),)),
+    "ALTER NAMESPACE a UNSET PROPERTIES ('k', x.y)": AlterNamespace(name("a"), unset_properties=("k", "x.y")),
+    "ALTER NAMESPACE a UNSET DBPROPERTIES IF EXISTS (k)": AlterNamespace(name("a"), unset_properties=("k",)),
+    "COMMENT ON NAMESPACE a IS 'c'": AlterNamespace(name("a"), (("comment", "c"),)),
+    "COMMENT ON SCHEMA a.b IS NULL": AlterNamespace(name("a", "b"), unset_properties=("comment",)),
     "CREATE NAMESPACE IF": CreateNamespace(name("IF")),
     "DROP NAMESPACE a": DropNamespace(name("a")),
     "DROP SCHEMA IF EXISTS a.b RESTRICT": DropNamespace(name("a", "b"), if_exists=True),
@@ -152,6 +169,21 @@ def test_offsets_refer_to_the_whole_script() -> None:
         ("CREATE NAMESPACE a WITH 'k'", (1, 25), "expected '('", None),
         ("CREATE NAMESPACE a WITH (k 1)", (1, 28), "expected '='", None),
         ("CREATE NAMESPACE a WITH (k = 1, 'k' = 2)", (1, 33), "property k is given twice", None),
+        ("CREATE NAMESPACE a COMMENT 'x' WITH (comment = 'y')", (1, 32), "property comment is given twice", None),
+        ("CREATE NAMESPACE a COMENT 'x'", (1, 20), "expected COMMENT, LOCATION", "did you mean COMMENT?"),
+        ("CREATE NAMESPACE a COMMENT x", (1, 28), "the comment as a string", None),
+        ("ALTER NAMESPACE", (1, 16), "the name of a namespace", None),
+        ("ALTER NAMESPACE a", (1, 18), "expected SET PROPERTIES", None),
+        ("ALTER NAMESPACE a STE PROPERTIES (k = 1)", (1, 19), "expected SET PROPERTIES", "did you mean SET?"),
+        ("ALTER NAMESPACE a SET PROPERTEIS (k = 1)", (1, 23), "PROPERTIES", "did you mean PROPERTIES?"),
+        ("ALTER NAMESPACE a UNSET PROPERTIES (k = 1)", (1, 39), "expected ',' or ')'", "without values"),
+        ("ALTER NAMESPACE a UNSET PROPERTIES (k, k)", (1, 40), "property k is given twice", None),
+        ("ALTER TABEL a", (1, 7), "found TABEL", "did you mean ALTER TABLE?"),
+        ("COMMENT TABLE t IS 'x'", (1, 9), "expected ON", None),
+        ("COMMENT ON TABEL t IS 'x'", (1, 12), "expected TABLE, COLUMN or NAMESPACE", "did you mean TABLE?"),
+        ("COMMENT ON TABLE t 'x'", (1, 20), "expected IS and the comment", None),
+        ("COMMENT ON TABLE t IS x", (1, 23), "the comment, or NULL, as a string", None),
+        ("COMMENT ON COLUMN c IS 'x'", (1, 19), "needs its table in front", "ns.t.c"),
         ("SELECT 'abc", (1, 8), "this string has no end", "twice"),
         ("SELECT E'abc\\'", (1, 8), "this string has no end", None),
         ("SELECT x'ab", (1, 8), "this string has no end", None),

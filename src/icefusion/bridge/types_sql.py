@@ -146,8 +146,9 @@ def _nested(text: TypeText, column: str, version: int) -> IcebergType:
     required = text.child_required or (False,) * len(inner)
     match text.name.lower():
         case "struct":
-            fields = zip(names, inner, required, strict=True)
-            return StructType(*(NestedField(0, name, kind, required=needed) for name, kind, needed in fields))
+            comments = text.child_comments or (None,) * len(inner)
+            fields = zip(names, inner, required, comments, strict=True)
+            return StructType(*(NestedField(0, name, kind, required=must, doc=doc) for name, kind, must, doc in fields))
         case "map":
             return MapType(key_id=0, key_type=inner[0], value_id=0, value_type=inner[1], value_required=required[-1])
     return ListType(element_id=0, element=inner[0], element_required=required[0])

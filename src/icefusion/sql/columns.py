@@ -1,133 +1,196 @@
-"""The column list of CREATE TABLE: names, types of any depth, and what follows a type."""
+"""What is said of a column: its name, its type, and what may follow that; and the column list of CREATE TABLE."""
 
 from __future__ import annotations
 
-from icefusion.naming import fold_case
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from icefusion.naming import find_name, nearest, normalize
+from icefusion.sql.alterations import ColumnPath, Place
+from icefusion.sql.column_types import parse_type
 from icefusion.sql.cursor import Cursor
-from icefusion.sql.lexer import Kind
-from icefusion.sql.statements import ColumnDefinition, Identifier, TypeText
+from icefusion.sql.lexer import Kind, Token
+from icefusion.sql.statements import ColumnDefinition, Identifier, Name
 
-__all__ = ["parse_columns", "parse_type"]
+__all__ = [
+    "KEYS_ARE_NOT_ENFORCED",
+    "ColumnList",
+    "ColumnOptions",
+    "parse_columns",
+    "parse_default",
+    "parse_options",
+    "parse_place",
+    "parse_primary_key",
+    "refuse_constraint",
+]
 
-# Far deeper than any real schema, and far from where Python's stack ends.
-_MAX_TYPE_DEPTH = 64
+KEYS_ARE_NOT_ENFORCED = "nothing keeps two rows of one key out, and that has to be said: PRIMARY KEY (id) NOT ENFORCED"
 
-_STRUCTS = ("struct", "row")
-_LISTS = ("array", "list")
-_ZONES = (("WITH", "TIME", "ZONE"), ("WITHOUT", "TIME", "ZONE"), ("WITH", "LOCAL", "TIME", "ZONE"))
+_NO_KEYS = "Iceberg tables have no enforced keys; for a key that is only declared, write PRIMARY KEY (id) NOT ENFORCED"
 _CONSTRAINTS = {
-    "PRIMARY": "Iceberg tables have no enforced keys; leave it out",
-    "UNIQUE": "Iceberg tables have no enforced keys; leave it out",
-    "FOREIGN": "Iceberg tables have no enforced keys; leave it out",
-    "REFERENCES": "Iceberg tables have no enforced keys; leave it out",
+    "PRIMARY": _NO_KEYS,
+    "UNIQUE": _NO_KEYS,
+    "FOREIGN": "Iceberg tables have no references; leave it out",
+    "REFERENCES": "Iceberg tables have no references; leave it out",
     "CHECK": "Iceberg tables have no checks; test the rows in the query that inserts them",
-    "CONSTRAINT": "of all constraints, only NOT NULL is kept; leave the others out",
+    "CONSTRAINT": "of all constraints, only NOT NULL and PRIMARY KEY (...) NOT ENFORCED are kept; leave the others out",
     "GENERATED": "compute the column in the query that inserts the rows",
     "COLLATE": "strings compare by their code points; leave it out",
 }
+_PLACES = ("FIRST", "AFTER", "BEFORE")
+_OPTIONS = ("NOT NULL", "DEFAULT", "COMMENT")
 
 
-def parse_columns(cursor: Cursor) -> tuple[ColumnDefinition, ...]:
+@dataclass(frozen=True)
+class ColumnOptions:
+    """What follows the type of a column. ``required`` is None where it is not said."""
+
+    required: bool | None = None
+    comment: str | None = None
+    default: str | None = None
+    is_key: bool = False
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
+class ColumnList:
+    """The columns of CREATE TABLE, and those that tell rows apart."""
+
+    columns: tuple[ColumnDefinition, ...]
+    identifier: tuple[ColumnPath, ...] = ()
+
+
+def parse_columns(cursor: Cursor) -> ColumnList:
     """The columns of a list in parentheses, which begins at the cursor.
 
     Raises:
         ParseError: the list does not read as ``name type [NOT NULL] [DEFAULT expression] [COMMENT 'text'], ...``.
-        UnsupportedStatementError: it holds a constraint other than NOT NULL, or names without types.
+        UnsupportedStatementError: it holds a constraint that is not kept, or names without types.
     """
     cursor.expect("(")
     columns: list[ColumnDefinition] = []
+    identifier: tuple[ColumnPath, ...] = ()
     while True:
-        columns.append(_parse_column(cursor))
+        begin = cursor.token
+        if _at_primary_key(cursor):
+            key = parse_primary_key(cursor)
+        else:
+            column, is_key = _parse_column(cursor)
+            columns.append(column)
+            key = ((column.name,),) if is_key else ()
+        if key and identifier:
+            raise cursor.error("a table has one PRIMARY KEY", token=begin, hint="name all columns in one: (a, b)")
+        identifier = identifier or key
         if cursor.accept(")"):
-            return tuple(columns)
+            break
         if not cursor.accept(","):
-            raise cursor.unexpected("',' or ')' or NOT NULL, DEFAULT or COMMENT", hint=_type_hint(cursor))
+            raise cursor.unexpected("',' or ')' or NOT NULL, DEFAULT or COMMENT", hint=_option_hint(cursor))
+    if not columns:
+        raise cursor.error("a table needs at least one column", token=begin)
+    return ColumnList(_require(cursor, columns, identifier), identifier)
 
 
-def parse_type(cursor: Cursor, depth: int = 0) -> TypeText:
-    """The type that begins at the cursor.
+def parse_options(cursor: Cursor, name: Identifier, *, placed: bool = False) -> ColumnOptions:
+    """What follows the type of a column, in any order, each once.
 
-    A name of a type is not checked here, only how its parts fit: an unknown one is told later, by who knows the types.
+    Args:
+        cursor: Stands behind the type.
+        name: The column, for messages.
+        placed: Whether ``FIRST``, ``AFTER column`` and ``BEFORE column`` can be among it.
 
     Raises:
-        ParseError: it does not read as a type.
+        ParseError: something comes twice, or does not read as it should.
+        UnsupportedStatementError: a constraint that is not kept.
     """
-    if depth > _MAX_TYPE_DEPTH:
-        raise cursor.error(f"this type is nested more than {_MAX_TYPE_DEPTH} levels deep")
-    token = cursor.token
-    if token.kind is not Kind.WORD:
-        raise cursor.unexpected("a type")
-    cursor.take()
-    name, offset = fold_case(token.text), token.start
-    if name in _STRUCTS and cursor.at("<", "("):
-        result = _parse_struct(cursor, offset, depth)
-    elif name in _LISTS and cursor.at("<", "("):
-        close = _open(cursor)
-        element, required = _parse_child(cursor, depth)
-        cursor.expect(close)
-        result = TypeText("array", (), (element,), (), (required,), offset)
-    elif name == "map" and cursor.at("<", "("):
-        close = _open(cursor)
-        key, _ = _parse_child(cursor, depth)
-        cursor.expect(",", "',' and the type of the map's values")
-        value, required = _parse_child(cursor, depth)
-        cursor.expect(close)
-        result = TypeText("map", (), (key, value), (), (True, required), offset)
-    else:
-        result = _parse_plain(cursor, name, offset)
-    return _parse_array_suffix(cursor, result, depth)
-
-
-def _parse_column(cursor: Cursor) -> ColumnDefinition:
-    _refuse_constraint(cursor, named=True)
-    first = cursor.token
-    name = cursor.identifier("a column name")
-    if cursor.at(",", ")"):
-        hint = f"give it a type: {name} string; with AS SELECT, name the columns in the SELECT: SELECT x AS {name}"
-        raise cursor.unsupported(f"column {name} has no type", hint, token=first)
-    column_type = parse_type(cursor)
-    required: bool | None = None
-    comment: str | None = None
-    default: str | None = None
-    while not cursor.at(",", ")") and cursor.token.kind is Kind.WORD:
+    options = ColumnOptions()
+    while cursor.token.kind is Kind.WORD:
         begin = cursor.token
         if cursor.accept("NOT", "NULL") or cursor.accept("NULL"):
-            if required is not None:
+            if options.required is not None:
                 raise cursor.error(f"column {name} says twice whether it may be NULL", token=begin)
-            required = begin.key == "NOT"
+            options = replace(options, required=begin.key == "NOT")
         elif cursor.accept("COMMENT"):
-            if comment is not None:
+            if options.comment is not None:
                 raise cursor.error(f"column {name} has two comments", token=begin)
-            comment = cursor.string("the comment")
+            options = replace(options, comment=cursor.string("the comment"))
         elif cursor.accept("DEFAULT"):
-            if default is not None:
+            if options.default is not None:
                 raise cursor.error(f"column {name} has two defaults", token=begin)
-            default = _slice_default(cursor)
+            options = replace(options, default=parse_default(cursor, _PLACES if placed else ()))
+        elif placed and cursor.at(*_PLACES):
+            if options.place is not None:
+                raise cursor.error(f"column {name} has two places", token=begin)
+            options = replace(options, place=parse_place(cursor))
+        elif not placed and cursor.accept("PRIMARY", "KEY"):
+            _expect_not_enforced(cursor, begin)
+            options = replace(options, is_key=True)
         else:
-            _refuse_constraint(cursor, named=False)
+            refuse_constraint(cursor)
             break
-    return ColumnDefinition(name, column_type, bool(required), comment, default, first.start)
+    return options
 
 
-def _refuse_constraint(cursor: Cursor, *, named: bool) -> None:
-    hint = _CONSTRAINTS.get(cursor.token.key)
-    if hint is None:
-        return
-    follower = cursor.ahead().key
-    # At the place of a column's name, these words are constraints only where what follows is no type.
-    if not named or follower in ("KEY", "(") or (cursor.at("CONSTRAINT") and cursor.ahead(2).key in _CONSTRAINTS):
-        raise cursor.unsupported(f"{cursor.token.key} is not supported in a column list", hint)
+def parse_place(cursor: Cursor) -> Place | None:
+    """Step over ``FIRST``, ``AFTER column`` or ``BEFORE column``, if one comes next.
+
+    Raises:
+        ParseError: the other column is missing, or named by a path.
+    """
+    if not cursor.at(*_PLACES):
+        return None
+    word = cursor.take().key
+    if word == "FIRST":
+        return Place("first")
+    column = cursor.identifier("the name of the other column")
+    if cursor.at("."):
+        hint = "the other column is a neighbour in the same struct: name it alone"
+        raise cursor.error(f"a column is placed {word} another one by its name, not by a path", hint=hint)
+    return Place("after" if word == "AFTER" else "before", column)
 
 
-def _slice_default(cursor: Cursor) -> str:
-    """The text of a DEFAULT expression, which ends where the column or the next of its clauses does."""
+def parse_primary_key(cursor: Cursor) -> tuple[ColumnPath, ...]:
+    """The columns of ``[CONSTRAINT name] PRIMARY KEY (a, b.c) NOT ENFORCED``, the cursor standing at its front.
+
+    Raises:
+        ParseError: it does not read as that, or names a column twice.
+        UnsupportedStatementError: it does not say that it is not enforced.
+    """
+    if cursor.accept("CONSTRAINT"):
+        cursor.identifier("the name of the constraint")
+    begin = cursor.expect("PRIMARY", "PRIMARY KEY")
+    cursor.expect("KEY")
+    cursor.expect("(", "'(' and the columns of the key")
+    columns: list[ColumnPath] = []
+    while True:
+        first = cursor.token
+        path = cursor.name("a column").parts
+        if any([*map(normalize, path)] == [*map(normalize, other)] for other in columns):
+            raise cursor.error(f"{Name(path)} is given twice", token=first)
+        columns.append(path)
+        if not cursor.accept(","):
+            break
+    cursor.expect(")", "',' or ')'")
+    _expect_not_enforced(cursor, begin)
+    return tuple(columns)
+
+
+def parse_default(cursor: Cursor, also_end: Sequence[str] = ()) -> str:
+    """The text of a DEFAULT expression, which ends where the column or the next of its clauses does.
+
+    Args:
+        cursor: Stands at its first token.
+        also_end: More words that end it.
+
+    Raises:
+        ParseError: there is none, or it holds a parameter.
+    """
     first = cursor.index
     depth = 0
     while cursor.token.kind is not Kind.END:
         token = cursor.token
         if token.kind is Kind.PARAMETER:
             raise cursor.error("a parameter cannot stand in a DEFAULT", hint="write the value")
-        if depth == 0 and (token.key in (",", ")") or (cursor.index > first and _ends_default(cursor))):
+        if depth == 0 and (token.key in (",", ")") or (cursor.index > first and _ends_default(cursor, also_end))):
             break
         depth += (token.key in ("(", "[", "{")) - (token.key in (")", "]", "}"))
         cursor.take()
@@ -136,85 +199,76 @@ def _slice_default(cursor: Cursor) -> str:
     return cursor.slice(first, cursor.index)
 
 
-def _ends_default(cursor: Cursor) -> bool:
+def refuse_constraint(cursor: Cursor, *, named: bool = False) -> None:
+    """Raise if a constraint that is not kept begins at the cursor.
+
+    Args:
+        cursor: Stands behind a column's type, or where a column's name could stand.
+        named: Whether the latter; then the words are constraints only where what follows is no type.
+
+    Raises:
+        UnsupportedStatementError: one does.
+    """
+    hint = _CONSTRAINTS.get(cursor.token.key)
+    if hint is None:
+        return
+    follower = cursor.ahead().key
+    if not named or follower in ("KEY", "(") or (cursor.at("CONSTRAINT") and cursor.ahead(2).key in _CONSTRAINTS):
+        raise cursor.unsupported(f"{cursor.token.key} is not supported in a column list", hint)
+
+
+def _at_primary_key(cursor: Cursor) -> bool:
+    named = cursor.at("CONSTRAINT") and cursor.ahead(2).key == "PRIMARY" and cursor.ahead(3).key == "KEY"
+    return named or cursor.at_words("PRIMARY", "KEY")
+
+
+def _parse_column(cursor: Cursor) -> tuple[ColumnDefinition, bool]:
+    """A column, and whether it is the PRIMARY KEY."""
+    refuse_constraint(cursor, named=True)
+    first = cursor.token
+    name = cursor.identifier("a column name")
+    if cursor.at(",", ")"):
+        hint = f"give it a type: {name} string; with AS SELECT, name the columns in the SELECT: SELECT x AS {name}"
+        raise cursor.unsupported(f"column {name} has no type", hint, token=first)
+    column_type = parse_type(cursor)
+    said = parse_options(cursor, name)
+    if said.is_key and said.required is False:
+        raise cursor.error(f"column {name} is a key and may not be NULL", token=first, hint="leave NULL out")
+    required = bool(said.required)
+    return ColumnDefinition(name, column_type, required, said.comment, said.default, first.start), said.is_key
+
+
+def _require(
+    cursor: Cursor, columns: Sequence[ColumnDefinition], identifier: Sequence[ColumnPath]
+) -> tuple[ColumnDefinition, ...]:
+    """The columns, those of the key NOT NULL, as the SQL standard has it and Iceberg's identifier fields need it."""
+    names = [column.name.text for column in columns]
+    required = set()
+    for path in identifier:
+        name = find_name(path[0], names)
+        if name is None:
+            near = nearest(path[0].text, names)
+            hint = f"did you mean {near}?" if near else f"there are {', '.join(names)}"
+            raise cursor.error(f"the PRIMARY KEY names {path[0]}, which is no column", hint=hint)
+        required.add(name)
+    return tuple(replace(column, required=True) if column.name.text in required else column for column in columns)
+
+
+def _expect_not_enforced(cursor: Cursor, begin: Token) -> None:
+    if not cursor.accept("NOT", "ENFORCED"):
+        raise cursor.unsupported("a PRIMARY KEY cannot be enforced", KEYS_ARE_NOT_ENFORCED, token=begin)
+
+
+def _ends_default(cursor: Cursor, also_end: Sequence[str]) -> bool:
     before = cursor.tokens[cursor.index - 1].key
     if cursor.at("NULL"):
         return before not in ("IS", "NOT", "THEN", "ELSE") and cursor.tokens[cursor.index - 1].kind is not Kind.OPERATOR
-    if cursor.at("COMMENT", *_CONSTRAINTS):
+    if cursor.at("COMMENT", "DEFAULT", *_CONSTRAINTS, *also_end):
         return True
     return cursor.at_words("NOT", "NULL") and before != "IS"
 
 
-def _parse_struct(cursor: Cursor, offset: int, depth: int) -> TypeText:
-    close = _open(cursor)
-    names: list[str] = []
-    types: list[TypeText] = []
-    required: list[bool] = []
-    while True:
-        name: Identifier = cursor.identifier("a field name")
-        cursor.accept(":")
-        field_type, field_required = _parse_child(cursor, depth)
-        names.append(name.text)
-        types.append(field_type)
-        required.append(field_required)
-        if not cursor.accept(","):
-            break
-    cursor.expect(close, f"',' or '{close}'")
-    return TypeText("struct", (), tuple(types), tuple(names), tuple(required), offset)
-
-
-def _parse_child(cursor: Cursor, depth: int) -> tuple[TypeText, bool]:
-    child = parse_type(cursor, depth + 1)
-    required = cursor.accept("NOT", "NULL")
-    if not required:
-        cursor.accept("NULL")
-    if cursor.at("COMMENT"):
-        raise cursor.unsupported("fields of a struct cannot have comments yet", "put it into the column's COMMENT")
-    return child, required
-
-
-def _open(cursor: Cursor) -> str:
-    return ">" if cursor.take().key == "<" else ")"
-
-
-def _parse_plain(cursor: Cursor, name: str, offset: int) -> TypeText:
-    if name == "double" and cursor.accept("PRECISION"):
-        name = "double precision"
-    elif name in ("character", "char") and cursor.accept("VARYING"):
-        name += " varying"
-    arguments = _parse_arguments(cursor, "(", ")") if cursor.at("(") else ()
-    if name == "fixed" and cursor.at("["):
-        arguments = _parse_arguments(cursor, "[", "]")
-    if name in ("timestamp", "time"):
-        for words in _ZONES:
-            if cursor.accept(*words):
-                name = f"{name} {' '.join(words).lower()}"
-    return TypeText(name, arguments, offset=offset)
-
-
-def _parse_arguments(cursor: Cursor, opening: str, closing: str) -> tuple[int, ...]:
-    cursor.expect(opening)
-    arguments = [cursor.integer("a length, precision or scale")]
-    while cursor.accept(","):
-        arguments.append(cursor.integer("a length, precision or scale"))
-    cursor.expect(closing)
-    return tuple(arguments)
-
-
-def _parse_array_suffix(cursor: Cursor, element: TypeText, depth: int) -> TypeText:
-    while cursor.at("["):
-        cursor.take()
-        if cursor.token.kind is Kind.NUMBER:
-            raise cursor.unsupported("lists of a fixed length are not supported", "leave the length out: int[]")
-        cursor.expect("]")
-        depth += 1
-        if depth > _MAX_TYPE_DEPTH:
-            raise cursor.error(f"this type is nested more than {_MAX_TYPE_DEPTH} levels deep")
-        element = TypeText("array", (), (element,), (), (False,), element.offset)
-    return element
-
-
-def _type_hint(cursor: Cursor) -> str | None:
+def _option_hint(cursor: Cursor) -> str | None:
     if cursor.at("<"):
         return "only array, list, map, struct and row take types in <>"
-    return None
+    return cursor.guess([*_OPTIONS, "PRIMARY KEY"])

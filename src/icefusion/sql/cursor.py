@@ -70,11 +70,16 @@ class Cursor:
         if self.token.kind is Kind.END:
             return
         choices = list(clauses)
-        hint = None
-        if self.token.kind is Kind.WORD and (guess := nearest(self.token.text, choices)):
-            hint = f"did you mean {guess}?"
+        hint = self.guess(choices)
         expected = f"{', '.join(choices)} or the end of the statement" if choices else "the end of the statement"
         raise self.unexpected(expected, hint=hint)
+
+    def refuse_more_to_drop(self, cascade_hint: str) -> None:
+        """Raise if a DROP goes on with CASCADE, where ``cascade_hint`` tells the cure, or with another name."""
+        if self.at("CASCADE"):
+            raise self.unsupported("DROP ... CASCADE is not supported", cascade_hint)
+        if self.at(","):
+            raise self.unsupported("one DROP drops one thing", "write a statement for each, parted by semicolons")
 
     def identifier(self, what: str) -> Identifier:
         """Step over one identifier, or raise the error that ``what`` was expected."""
@@ -127,6 +132,17 @@ class Cursor:
     def slice(self, first: int, last: int) -> str:
         """The text from the token at index ``first`` up to the end of the one before index ``last``."""
         return self.sql[self.tokens[first].start : self.tokens[last - 1].end]
+
+    def guess(self, choices: Iterable[str]) -> str | None:
+        """The hint that the next token is the misspelt first word of one of these, if it looks like one."""
+        if self.token.kind is not Kind.WORD:
+            return None
+        phrases: dict[str, str] = {}
+        for phrase in choices:
+            first = phrase.split()[0]
+            phrases[first] = first if first in phrases else phrase
+        found = nearest(self.token.text, phrases)
+        return f"did you mean {phrases[found]}?" if found else None
 
     def unexpected(self, expected: str, *, hint: str | None = None) -> ParseError:
         """The error that ``expected`` was expected and something else was found, at the next token."""

@@ -11,19 +11,24 @@ from collections.abc import Callable
 from typing import Literal
 
 from icefusion.errors import ParseError
+from icefusion.sql.alter import parse_alter_table, parse_comment
 from icefusion.sql.changes import parse_delete, parse_truncate, parse_update
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.inserts import parse_insert
 from icefusion.sql.lexer import Kind, Token, tokenize
 from icefusion.sql.merges import parse_merge
+from icefusion.sql.namespaces import (
+    NAMESPACE_WORDS,
+    parse_alter_namespace,
+    parse_create_namespace,
+    parse_drop_namespace,
+)
 from icefusion.sql.pieces import PieceCursor
 from icefusion.sql.scanner import scan_query
 from icefusion.sql.statements import (
     Begin,
     Change,
     Commit,
-    CreateNamespace,
-    DropNamespace,
     DropTable,
     Explain,
     Query,
@@ -31,8 +36,7 @@ from icefusion.sql.statements import (
     Statement,
 )
 from icefusion.sql.tables import parse_create_table
-from icefusion.sql.terms import parse_properties
-from icefusion.sql.unsupported import refuse_create, refuse_drop, refuse_statement
+from icefusion.sql.unsupported import refuse_alter, refuse_create, refuse_drop, refuse_statement
 
 __all__ = ["parse_query", "parse_script", "parse_statement"]
 
@@ -44,7 +48,6 @@ _CHANGES: dict[str, Callable[[PieceCursor], Change]] = {
     "TRUNCATE": parse_truncate,
     "UPDATE": parse_update,
 }
-_NAMESPACE_WORDS = ("NAMESPACE", "SCHEMA", "DATABASE")
 _LATER_ISOLATION = "use SERIALIZABLE or SNAPSHOT; a transaction always reads one state of each table"
 
 
@@ -111,16 +114,8 @@ def _parse(sql: str, tokens: list[Token]) -> Statement:
         return scan_query(sql, tokens)
     if key in _CHANGES:
         return _CHANGES[key](cursor)
-    if key == "CREATE":
-        return _parse_create(cursor)
-    if key == "DROP":
-        return _parse_drop(cursor)
-    if key == "EXPLAIN":
-        return _parse_explain(cursor)
-    if key in ("BEGIN", "START"):
-        return _parse_begin(cursor)
-    if key in ("COMMIT", "END", "ROLLBACK", "ABORT"):
-        return _parse_end(cursor)
+    if key in _HEADS:
+        return _HEADS[key](cursor)
     raise refuse_statement(cursor)
 
 
@@ -161,53 +156,44 @@ def _refuse_explain_option(cursor: Cursor, option: Token) -> None:
         raise cursor.unsupported(f"EXPLAIN FORMAT of {verb} is not supported", hint, token=option)
 
 
-def _parse_create(cursor: Cursor) -> Statement:
+def _parse_create(cursor: PieceCursor) -> Statement:
     cursor.take()
     if cursor.accept("TABLE"):
         return parse_create_table(cursor)
-    if not cursor.at(*_NAMESPACE_WORDS):
+    if not cursor.at(*NAMESPACE_WORDS):
         raise refuse_create(cursor)
     cursor.take()
-    if_not_exists = cursor.accept("IF", "NOT", "EXISTS")
-    name = cursor.name("the name of a namespace")
-    properties: tuple[tuple[str, str], ...] = ()
-    if cursor.accept("WITH"):
-        if cursor.at("PROPERTIES", "DBPROPERTIES"):
-            cursor.take()
-        properties = parse_properties(cursor)
-    elif cursor.at("LOCATION", "COMMENT"):
-        word = cursor.token.key.lower()
-        hint = f"give it as a property: WITH ('{word}' = '...')"
-        raise cursor.unsupported(f"CREATE NAMESPACE ... {cursor.token.key} is not supported", hint)
-    cursor.expect_end(clauses=() if properties else ("WITH",))
-    return CreateNamespace(name, if_not_exists, properties)
+    return parse_create_namespace(cursor)
 
 
-def _parse_drop(cursor: Cursor) -> Statement:
+def _parse_alter(cursor: PieceCursor) -> Statement:
+    cursor.take()
+    if cursor.accept("TABLE"):
+        return parse_alter_table(cursor)
+    if not cursor.at(*NAMESPACE_WORDS):
+        raise refuse_alter(cursor)
+    cursor.take()
+    return parse_alter_namespace(cursor)
+
+
+def _parse_drop(cursor: PieceCursor) -> Statement:
     cursor.take()
     if cursor.accept("TABLE"):
         if_exists = cursor.accept("IF", "EXISTS")
         name = cursor.name("the name of a table")
         purge = cursor.accept("PURGE")
-        _refuse_drop_tail(cursor, "a table has nothing that hangs on it; leave the word out")
+        cursor.refuse_more_to_drop("a table has nothing that hangs on it; leave the word out")
         cursor.expect_end(clauses=() if purge else ("PURGE",))
         return DropTable(name, if_exists, purge)
-    if not cursor.at(*_NAMESPACE_WORDS):
+    if not cursor.at(*NAMESPACE_WORDS):
         raise refuse_drop(cursor)
     cursor.take()
-    if_exists = cursor.accept("IF", "EXISTS")
-    name = cursor.name("the name of a namespace")
-    restrict = cursor.accept("RESTRICT")
-    _refuse_drop_tail(cursor, "drop the tables in the namespace first, with DROP TABLE")
-    cursor.expect_end(clauses=() if restrict else ("RESTRICT",))
-    return DropNamespace(name, if_exists)
+    return parse_drop_namespace(cursor)
 
 
-def _refuse_drop_tail(cursor: Cursor, cascade_hint: str) -> None:
-    if cursor.at("CASCADE"):
-        raise cursor.unsupported("DROP ... CASCADE is not supported", cascade_hint)
-    if cursor.at(","):
-        raise cursor.unsupported("one DROP drops one thing", "write a statement for each, parted by semicolons")
+def _parse_comment(cursor: PieceCursor) -> Statement:
+    cursor.take()
+    return parse_comment(cursor)
 
 
 def _parse_begin(cursor: Cursor) -> Begin:
@@ -250,3 +236,18 @@ def _parse_end(cursor: Cursor) -> Statement:
         raise cursor.unsupported(f"{key} {cursor.token.key} is not supported", f"write {key} alone")
     cursor.expect_end()
     return Commit() if key in ("COMMIT", "END") else Rollback()
+
+
+_HEADS: dict[str, Callable[[PieceCursor], Statement]] = {
+    "ABORT": _parse_end,
+    "ALTER": _parse_alter,
+    "BEGIN": _parse_begin,
+    "COMMENT": _parse_comment,
+    "COMMIT": _parse_end,
+    "CREATE": _parse_create,
+    "DROP": _parse_drop,
+    "END": _parse_end,
+    "EXPLAIN": _parse_explain,
+    "ROLLBACK": _parse_end,
+    "START": _parse_begin,
+}

@@ -43,7 +43,8 @@ def parse_create_table(cursor: Cursor) -> CreateTable:
     table = CreateTable(cursor.name("the name of a table"), if_not_exists=if_not_exists)
     if cursor.at("("):
         _refuse_parenthesised_query(cursor)
-        table = replace(table, columns=parse_columns(cursor))
+        listed = parse_columns(cursor)
+        table = replace(table, columns=listed.columns, identifier=listed.identifier)
     given: set[str] = set()
     while cursor.token.kind is not Kind.END and not cursor.at("AS", "SELECT"):
         table = _parse_clause(cursor, table, given)

@@ -1,13 +1,23 @@
-"""The parts of CREATE TABLE that DataFusion has no word for: partition transforms, sort orders, properties."""
+"""The parts of CREATE and ALTER TABLE that they share: partition transforms, sort orders, properties."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from icefusion.naming import fold_case, nearest
 from icefusion.sql.cursor import Cursor
-from icefusion.sql.lexer import Kind, read_identifier, read_string
+from icefusion.sql.lexer import Kind, keywords, read_identifier, read_string
 from icefusion.sql.statements import Identifier, SortTerm, TransformTerm
 
-__all__ = ["parse_partitioning", "parse_properties", "parse_sort_order", "parse_transform"]
+__all__ = [
+    "accept_comma",
+    "parse_partitioning",
+    "parse_properties",
+    "parse_property_keys",
+    "parse_settings",
+    "parse_sort_order",
+    "parse_transform",
+]
 
 # Iceberg's name of each transform (specification, "Partition Transforms") by the names that SQL dialects give it.
 _TRANSFORMS = {
@@ -28,6 +38,14 @@ _TRANSFORMS = {
 }
 _WITH_ARGUMENT = ("bucket", "truncate")
 _MAX_ARGUMENT = 2**31 - 1
+_ACTIONS = keywords("ADD ALTER CHANGE CREATE DROP MODIFY RENAME REPLACE RESET SET UNSET WRITE")
+
+
+def accept_comma(cursor: Cursor) -> bool:
+    """Step over a comma if one comes next and another item of the same list behind it, and no action of ALTER TABLE."""
+    behind = cursor.ahead(2)
+    is_action = cursor.ahead().key in _ACTIONS and (behind.kind in (Kind.WORD, Kind.QUOTED) or behind.key == "(")
+    return not is_action and cursor.accept(",")
 
 
 def parse_partitioning(cursor: Cursor) -> tuple[TransformTerm, ...]:
@@ -53,7 +71,7 @@ def parse_sort_order(cursor: Cursor) -> tuple[SortTerm, ...]:
     """
     in_parentheses = cursor.accept("(")
     terms = [_parse_sort_term(cursor)]
-    while cursor.accept(","):
+    while cursor.accept(",") if in_parentheses else accept_comma(cursor):
         terms.append(_parse_sort_term(cursor))
     if in_parentheses:
         cursor.expect(")", "',' or ')'")
@@ -71,17 +89,55 @@ def parse_properties(cursor: Cursor) -> tuple[tuple[str, str], ...]:
     cursor.expect("(", "'(' and properties as key = value")
     properties: dict[str, str] = {}
     while not cursor.at(")"):
-        begin = cursor.token
-        key = _parse_property_key(cursor)
-        if key in properties:
-            raise cursor.error(f"property {key} is given twice", token=begin)
-        if not cursor.accept("="):
-            raise cursor.unexpected(f"'=' and the value of property {key}")
+        key = _parse_property(cursor, properties)
         properties[key] = _parse_property_value(cursor)
         if not cursor.accept(","):
             break
     cursor.expect(")", "',' or ')'")
     return tuple(properties.items())
+
+
+def parse_settings(cursor: Cursor) -> tuple[tuple[str, str | None], ...]:
+    """As `parse_properties`, for a table that is there: the value DEFAULT, which is None, takes a property away.
+
+    There has to be one, and the parentheses may be left out: both as in Trino's ``SET PROPERTIES a = 1, b = DEFAULT``.
+
+    Raises:
+        ParseError: it does not read as ``key = value, ...``, or a key comes twice.
+    """
+    in_parentheses = cursor.accept("(")
+    properties: dict[str, str | None] = {}
+    while True:
+        key = _parse_property(cursor, properties)
+        properties[key] = None if cursor.accept("DEFAULT") else _parse_property_value(cursor)
+        if not (cursor.accept(",") if in_parentheses else accept_comma(cursor)):
+            break
+    if in_parentheses:
+        cursor.expect(")", "',' or ')'")
+    return tuple(properties.items())
+
+
+def parse_property_keys(cursor: Cursor) -> tuple[str, ...]:
+    """The keys of a list in parentheses, which begins at the cursor.
+
+    Raises:
+        ParseError: it does not read as ``key, ...``, or a key comes twice.
+    """
+    cursor.expect("(", "'(' and the keys of properties")
+    keys: list[str] = []
+    while True:
+        begin = cursor.token
+        key = _parse_property_key(cursor)
+        if key in keys:
+            raise cursor.error(f"property {key} is given twice", token=begin)
+        keys.append(key)
+        if not cursor.accept(","):
+            break
+    hint = "only the keys are named here, without values" if cursor.at("=") else None
+    if not cursor.at(")"):
+        raise cursor.unexpected("',' or ')'", hint=hint)
+    cursor.take()
+    return tuple(keys)
 
 
 def parse_transform(cursor: Cursor, *, named: bool = True) -> TransformTerm:
@@ -151,6 +207,17 @@ def _parse_transform_width(cursor: Cursor, what: str) -> int:
     if not 0 < value <= _MAX_ARGUMENT:
         raise cursor.error(f"expected {what} between 1 and {_MAX_ARGUMENT}, found {value}", token=begin)
     return value
+
+
+def _parse_property(cursor: Cursor, others: Collection[str]) -> str:
+    """A key that is none of the others, and the ``=`` behind it."""
+    begin = cursor.token
+    key = _parse_property_key(cursor)
+    if key in others:
+        raise cursor.error(f"property {key} is given twice", token=begin)
+    if not cursor.accept("="):
+        raise cursor.unexpected(f"'=' and the value of property {key}")
+    return key
 
 
 def _parse_property_key(cursor: Cursor) -> str:

@@ -10,8 +10,8 @@ from icefusion.sql.lexer import Kind, keywords
 __all__ = ["refuse_create", "refuse_drop", "refuse_statement"]
 
 _SUPPORTED = keywords(
-    """ABORT BEGIN COMMIT CREATE DELETE DROP END EXPLAIN FROM INSERT MERGE ROLLBACK SELECT START TABLE TRUNCATE UPDATE
-    VALUES WITH"""
+    """ABORT ALTER BEGIN COMMENT COMMIT CREATE DELETE DROP END EXPLAIN FROM INSERT MERGE ROLLBACK SELECT START TABLE
+    TRUNCATE UPDATE VALUES WITH"""
 )
 
 _UPSERT = "write INSERT INTO t ... ON CONFLICT (id) DO UPDATE SET a = excluded.a, or MERGE INTO"
@@ -29,14 +29,11 @@ _SAVEPOINT = "a transaction is committed or rolled back as a whole: COMMIT or RO
 _VIEW = "put the query into a WITH clause, or store its result: CREATE TABLE name AS SELECT ..."
 
 _HINTS = {
-    "ALTER": "change it through the PyIceberg table, session.catalog.load_table('namespace.table'): update_schema(), "
-    "update_spec(), transaction().set_properties(...)",
     "ANALYZE": _MAINTENANCE,
     "ATTACH": "a session has one catalog; open another session for another one",
     "CACHE": "pass an Arrow table under a name: session.sql('SELECT * FROM rows', rows=table)",
     "CALL": _MAINTENANCE,
     "CLOSE": _ARROW,
-    "COMMENT": "comments are given in CREATE TABLE: COMMENT 'text'",
     "COPY": _ARROW,
     "DEALLOCATE": _PREPARED,
     "DECLARE": _ARROW,
@@ -59,7 +56,7 @@ _HINTS = {
     "PREPARE": _PREPARED,
     "REFRESH": "each statement reads the newest state of a table; there is nothing to refresh",
     "RELEASE": _SAVEPOINT,
-    "RENAME": "rename through the catalog: session.catalog.rename_table(...)",
+    "RENAME": "write ALTER TABLE a RENAME TO b",
     "REPAIR": "Iceberg tables list their files themselves; there is nothing to repair",
     "REPLACE": _UPSERT,
     "RESET": _OPTIONS,
@@ -114,13 +111,27 @@ def refuse_statement(cursor: Cursor) -> SQLError:
 
 def refuse_create(cursor: Cursor) -> SQLError:
     """The error for a CREATE of something else, the cursor standing behind CREATE."""
-    return _refuse_object(cursor, "CREATE", _CREATE_HINTS)
+    return _refuse_object(cursor, "CREATE", _CREATE_HINTS | _ref_hints("CREATE"))
+
+
+def refuse_alter(cursor: Cursor) -> SQLError:
+    """The error for an ALTER of something else, the cursor standing behind ALTER."""
+    hint = "only tables and namespaces can be altered"
+    hints = dict.fromkeys((*_CREATE_HINTS, "COLUMN", "SESSION", "SYSTEM"), hint)
+    hints |= dict.fromkeys(("BRANCH", "TAG"), "write ALTER TABLE t CREATE OR REPLACE BRANCH name ...")
+    return _refuse_object(cursor, "ALTER", hints)
 
 
 def refuse_drop(cursor: Cursor) -> SQLError:
     """The error for a DROP of something else, the cursor standing behind DROP."""
     hint = "only tables and namespaces can be made, and so dropped"
-    return _refuse_object(cursor, "DROP", dict.fromkeys((*_CREATE_HINTS, "COLUMN", "PARTITION"), hint))
+    return _refuse_object(
+        cursor, "DROP", dict.fromkeys((*_CREATE_HINTS, "COLUMN", "PARTITION"), hint) | _ref_hints("DROP")
+    )
+
+
+def _ref_hints(verb: str) -> dict[str, str]:
+    return {word: f"it belongs to a table: ALTER TABLE t {verb} {word} name" for word in ("BRANCH", "TAG")}
 
 
 def _refuse_object(cursor: Cursor, verb: str, hints: dict[str, str]) -> SQLError:
