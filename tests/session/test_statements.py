@@ -230,7 +230,6 @@ def test_values_survive_the_way_through_sql(session, outside) -> None:
 @pytest.mark.parametrize(
     "statement",
     [
-        "ALTER TABLE ns.t ADD COLUMN x INT",
         "COPY ns.t TO '/tmp/x'",
         "SET datafusion.execution.batch_size = 1",
         "CREATE VIEW v AS SELECT 1",
