@@ -43,12 +43,15 @@ from icefusion.sql.statements import Identifier, SortTerm, TransformTerm
 __all__ = [
     "build_sort_order",
     "build_spec",
+    "build_transform",
+    "check_partition_source",
     "partition_columns",
     "partition_groups",
     "partition_path",
     "partition_record",
     "schema_of_spec",
     "sort_order_to_sql",
+    "source_column",
     "spec_to_sql",
     "transform_array",
 ]
@@ -90,15 +93,9 @@ def build_spec(terms: Sequence[TransformTerm], schema: Schema, *, spec_id: int =
     fields: list[PartitionField] = []
     taken: dict[tuple[int, str], str] = {}
     for number, term in enumerate(terms):
-        path, source = _resolve(term.column, schema)
-        transform = _transform(term, path, source)
-        if isinstance(transform, IdentityTransform) and isinstance(source.field_type, FixedType):
-            raise SchemaError(
-                f"column {'.'.join(path)} is {type_name(source.field_type)} and cannot be partitioned by its values: "
-                "the reference implementation does not read such manifests",
-                column=".".join(path),
-                hint=f"partition by bucket(16, {'.'.join(path)})",
-            )
+        path, source = source_column(term.column, schema)
+        transform = build_transform(term, path, source)
+        check_partition_source(transform, path, source)
         name = term.alias or ".".join(path) + _SUFFIXES[term.transform]
         _check_name(name, term, source, schema, fields)
         # The reference implementation allows one time transform a column: a day knows its month.
@@ -122,10 +119,10 @@ def build_sort_order(terms: Sequence[SortTerm], schema: Schema, *, order_id: int
     """
     fields = []
     for key in terms:
-        path, source = _resolve(key.term.column, schema)
+        path, source = source_column(key.term.column, schema)
         direction = SortDirection.ASC if key.direction == "asc" else SortDirection.DESC
         nulls = NullOrder.NULLS_FIRST if key.nulls == "first" else NullOrder.NULLS_LAST
-        fields.append(SortField(source.field_id, _transform(key.term, path, source), direction, nulls))
+        fields.append(SortField(source.field_id, build_transform(key.term, path, source), direction, nulls))
     return SortOrder(*fields, order_id=order_id) if fields else UNSORTED_SORT_ORDER
 
 
@@ -220,8 +217,12 @@ def column_path(field_id: int, schema: Schema) -> tuple[str, ...] | None:
     return search(schema.fields)
 
 
-def _resolve(column: Sequence[Identifier], schema: Schema) -> tuple[tuple[str, ...], NestedField]:
-    """The path, in the schema's spelling, and the field of a column that a term names."""
+def source_column(column: Sequence[Identifier], schema: Schema) -> tuple[tuple[str, ...], NestedField]:
+    """The path, in the schema's spelling, and the field of a column that a partition or sort order is made from.
+
+    Raises:
+        SchemaError: There is no such column, or it does not hold one single value in each row.
+    """
     fields: Sequence[NestedField] = schema.fields
     path: list[str] = []
     found: NestedField | None = None
@@ -262,7 +263,12 @@ def _find(part: Identifier, fields: Sequence[NestedField], path: Sequence[str]) 
     raise SchemaError(f"there is no column {full}", column=full, hint=hint)
 
 
-def _transform(term: TransformTerm, path: Sequence[str], source: NestedField) -> Transform[Any, Any]:
+def build_transform(term: TransformTerm, path: Sequence[str], source: NestedField) -> Transform[Any, Any]:
+    """The transform that a term names, of its column.
+
+    Raises:
+        SchemaError: There is no such transform, or it does not apply to the column's type.
+    """
     column = ".".join(path)
     transform: Transform[Any, Any]
     if term.transform in ("bucket", "truncate"):
@@ -288,6 +294,21 @@ def _transform(term: TransformTerm, path: Sequence[str], source: NestedField) ->
             hint=f"{term.transform} applies to {_APPLIES_TO.get(term.transform, 'single values')}",
         )
     return transform
+
+
+def check_partition_source(transform: Transform[Any, Any], path: Sequence[str], source: NestedField) -> None:
+    """Refuse partitions that other engines could not read.
+
+    Raises:
+        SchemaError: The column is partitioned by values that manifests cannot hold for all readers.
+    """
+    if isinstance(transform, IdentityTransform) and isinstance(source.field_type, FixedType):
+        raise SchemaError(
+            f"column {'.'.join(path)} is {type_name(source.field_type)} and cannot be partitioned by its values: "
+            "the reference implementation does not read such manifests",
+            column=".".join(path),
+            hint=f"partition by bucket(16, {'.'.join(path)})",
+        )
 
 
 def _check_name(

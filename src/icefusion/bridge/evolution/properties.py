@@ -1,0 +1,191 @@
+"""What ALTER TABLE does to a table's properties and its location."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pyiceberg.table.name_mapping import parse_mapping_from_json
+
+from icefusion.bridge.evolution.draft import Draft
+from icefusion.bridge.evolution.following import NAME_MAPPING
+from icefusion.config import RetryConfig, RowLevelProperties, WriteProperties
+from icefusion.errors import ConfigurationError, UnsupportedStatementError
+from icefusion.naming import nearest
+from icefusion.sql.alterations import SetLocation, SetProperties, UnsetProperties
+
+__all__ = [
+    "RESERVED_PROPERTIES",
+    "check_properties",
+    "set_location",
+    "set_properties",
+    "similar_property",
+    "unset_properties",
+]
+
+RESERVED_PROPERTIES = {
+    "uuid": "a table keeps its identity",
+    "snapshot-count": "it follows from the table's snapshots",
+    "current-snapshot-id": "it follows from the table's snapshots",
+    "current-snapshot-summary": "it follows from the table's snapshots",
+    "current-snapshot-timestamp-ms": "it follows from the table's snapshots",
+    "current-schema": "use ADD, DROP, RENAME and ALTER COLUMN",
+    "default-partition-spec": "use ADD, DROP and REPLACE PARTITION FIELD",
+    "default-sort-order": "use WRITE ORDERED BY",
+}
+"""Properties that the reference implementation keeps for what tables have anyway, with the way to change that."""
+
+_FORMAT_VERSION = "format-version"
+_HIGHEST_VERSION = 2
+_SPOKEN_FOR = ("write.", "commit.", "history.", "read.")
+_KNOWN_TEXT = """
+    commit.manifest-merge.enabled commit.manifest.min-count-to-merge commit.manifest.target-size-bytes
+    commit.retry.max-wait-ms commit.retry.min-wait-ms commit.retry.num-retries commit.retry.total-timeout-ms
+    commit.status-check.max-wait-ms commit.status-check.min-wait-ms commit.status-check.num-retries
+    commit.status-check.total-timeout-ms
+    history.expire.max-ref-age-ms history.expire.max-snapshot-age-ms history.expire.min-snapshots-to-keep
+    read.parquet.vectorization.batch-size read.parquet.vectorization.enabled read.orc.vectorization.enabled
+    read.split.adaptive-size.enabled read.split.metadata-target-size read.split.open-file-cost
+    read.split.planning-lookback read.split.target-size
+    write.avro.compression-codec write.avro.compression-level write.data.path write.delete.distribution-mode
+    write.delete.format.default write.delete.granularity write.delete.isolation-level write.delete.mode
+    write.delete.target-file-size-bytes write.distribution-mode write.format.default write.location-provider.impl
+    write.icefusion.fanout-memory-bytes write.merge.distribution-mode write.merge.isolation-level write.merge.mode
+    write.metadata.compression-codec write.metadata.delete-after-commit.enabled write.metadata.metrics.default
+    write.metadata.metrics.max-inferred-column-defaults write.metadata.path write.metadata.previous-versions-max
+    write.object-storage.enabled write.object-storage.partitioned-paths write.object-storage.path
+    write.parquet.bloom-filter-max-bytes write.parquet.compression-codec write.parquet.compression-level
+    write.parquet.dict-size-bytes write.parquet.page-row-limit write.parquet.page-size-bytes write.parquet.page-version
+    write.parquet.row-group-check-max-record-count write.parquet.row-group-check-min-record-count
+    write.parquet.row-group-limit write.parquet.row-group-size-bytes write.spark.accept-any-schema
+    write.spark.fanout.enabled write.summary.partition-limit write.target-file-size-bytes
+    write.update.distribution-mode write.update.isolation-level write.update.mode write.upsert.enabled
+    write.wap.enabled
+"""
+_KNOWN = frozenset(_KNOWN_TEXT.split())
+_DISTRIBUTIONS = ("none", "hash", "range")
+_COUNTS = (
+    "history.expire.max-ref-age-ms",
+    "history.expire.max-snapshot-age-ms",
+    "history.expire.min-snapshots-to-keep",
+    "read.split.target-size",
+)
+
+
+def set_properties(draft: Draft, action: SetProperties) -> None:
+    """Set properties; ``format-version`` upgrades the table.
+
+    Raises:
+        ConfigurationError: A property has a value that makes no sense, or is not a property.
+        UnsupportedStatementError: The format version cannot be had.
+    """
+    properties = dict(action.properties)
+    check_properties(properties)
+    for key, value in properties.items():
+        draft.footprint.keys.add(key)
+        if key == _FORMAT_VERSION:
+            _set_version(draft, value)
+        else:
+            draft.properties[key] = value
+
+
+def unset_properties(draft: Draft, action: UnsetProperties) -> None:
+    """Take properties away.
+
+    Raises:
+        ConfigurationError: There is no such property, or it belongs to the table.
+    """
+    for key in action.keys:
+        _refuse_reserved(key)
+        if key == _FORMAT_VERSION:
+            raise ConfigurationError("format-version cannot be unset", hint="every table has one")
+        draft.footprint.keys.add(key)
+        if key in draft.properties:
+            del draft.properties[key]
+        elif not action.if_exists:
+            near = nearest(key, draft.properties)
+            raise ConfigurationError(
+                f"the table has no property {key}",
+                hint=f"did you mean {near}?" if near else "write UNSET TBLPROPERTIES IF EXISTS to pass over it",
+            )
+
+
+def set_location(draft: Draft, action: SetLocation) -> None:
+    """Let new files go elsewhere; those that are there stay where they are.
+
+    Raises:
+        ConfigurationError: The location is empty.
+    """
+    location = action.location.rstrip("/")
+    if not location:
+        raise ConfigurationError(
+            f"location {action.location!r} is not a folder", hint="write it like 's3://bucket/path/of/table'"
+        )
+    draft.footprint.location = True
+    draft.location = location
+
+
+def check_properties(properties: Mapping[str, str]) -> None:
+    """Refuse values of table properties that make no sense, for those properties that icefusion knows.
+
+    Others are left to the engines that know them.
+
+    Raises:
+        ConfigurationError: Naming the property, and what was expected.
+    """
+    for key in properties:
+        _refuse_reserved(key)
+    WriteProperties.of(properties)
+    RowLevelProperties.of(properties, "delete")
+    RowLevelProperties.of(properties, "update")
+    RowLevelProperties.of(properties, "merge")
+    RetryConfig().for_table(properties)
+    for key in _COUNTS:
+        text = properties.get(key)
+        if text is not None and not (text.isascii() and text.isdecimal() and int(text) > 0):
+            raise ConfigurationError(f"{key}: expected a whole number of at least 1, found {text!r}")
+    for key in (
+        "write.distribution-mode",
+        *(f"write.{kind}.distribution-mode" for kind in ("delete", "update", "merge")),
+    ):
+        text = properties.get(key, _DISTRIBUTIONS[0])
+        if text.lower() not in _DISTRIBUTIONS:
+            raise ConfigurationError(f"{key}: expected {' or '.join(_DISTRIBUTIONS)}, found {text!r}")
+    if NAME_MAPPING in properties:
+        try:
+            parse_mapping_from_json(properties[NAME_MAPPING])
+        except ValueError as exc:
+            raise ConfigurationError(
+                f"{NAME_MAPPING}: this is not a name mapping: {exc}",
+                hint="""write it like '[{"field-id": 1, "names": ["id"]}]'""",
+            ) from None
+
+
+def similar_property(key: str) -> str | None:
+    """The property that an unknown one is most likely a misspelling of; None where it is known or like no other."""
+    if key in _KNOWN or not key.startswith(_SPOKEN_FOR) or ".column." in key:
+        return None
+    return nearest(key, sorted(_KNOWN))
+
+
+def _refuse_reserved(key: str) -> None:
+    if key in RESERVED_PROPERTIES:
+        raise ConfigurationError(f"property {key} is reserved", hint=RESERVED_PROPERTIES[key])
+
+
+def _set_version(draft: Draft, text: str) -> None:
+    if not (text.isascii() and text.isdecimal()):
+        raise ConfigurationError(f"format-version: expected a whole number, found {text!r}", hint="write '2'")
+    version = int(text)
+    if version == draft.version:
+        return
+    if version < draft.version:
+        raise UnsupportedStatementError(
+            f"format-version cannot be lowered: the table has {draft.version}, found {version}",
+            hint="make another table with CREATE TABLE AS",
+        )
+    if version > _HIGHEST_VERSION:
+        raise UnsupportedStatementError(
+            f"format-version {version} cannot be written",
+            hint=f"the highest is {_HIGHEST_VERSION}" if draft.version < _HIGHEST_VERSION else "leave it as it is",
+        )
+    draft.version = version
