@@ -65,6 +65,20 @@ def _upgrade(catalog: Catalog, table: str) -> None:
     catalog.register_table(table, changed.as_uri())
 
 
+def _default(catalog: Catalog, table: str, column: str, value: str) -> None:
+    """Give a column a write default, which SQL cannot do to a table of format version 2; the value is JSON."""
+    location = catalog.load_table(table).metadata_location.removeprefix("file://")
+    metadata = json.loads(Path(location).read_text())
+    for schema in metadata["schemas"]:
+        for field in schema["fields"]:
+            if field["name"] == column:
+                field["write-default"] = json.loads(value)
+    changed = Path(location).with_name(f"00008-default-{column}.metadata.json")
+    changed.write_text(json.dumps(metadata))
+    catalog.drop_table(table)
+    catalog.register_table(table, changed.as_uri())
+
+
 HOOKS: dict[str, Callable[..., None]] = {
     "add-partition": _add_partition,
     "remove-partition": _remove_partition,
@@ -74,5 +88,6 @@ HOOKS: dict[str, Callable[..., None]] = {
     "promote-column": _promote_column,
     "set-property": _set_property,
     "tag": _tag,
+    "default": _default,
     "to-version-3": _upgrade,
 }

@@ -24,7 +24,7 @@ def test_a_reference_spans_its_name_in_the_query_and_begins_at_it_in_the_whole_t
         assert parsed.sql[table.name.offset :].startswith(text)
 
 
-@pytest.mark.parametrize("sql", [sql for sql in READS if "TABLE " not in sql])
+@pytest.mark.parametrize("sql", [sql for sql in READS if "TABLE " not in sql and sql != "FROM t"])
 def test_a_query_is_a_verbatim_slice_of_the_text(sql: str) -> None:
     parsed = parse_script(f" ; {sql} ;")[0]
     assert parsed.text == sql.removesuffix(" -- , v")

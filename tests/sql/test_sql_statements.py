@@ -17,6 +17,7 @@ from icefusion.sql.statements import (
     Query,
     Rollback,
     Statement,
+    TableReference,
 )
 
 
@@ -81,7 +82,13 @@ STATEMENTS: dict[str, Statement] = {
     "INSERT INTO t WITH x AS (SELECT 1) SELECT * FROM x": Insert(
         name("t"), Query("WITH x AS (SELECT 1) SELECT * FROM x")
     ),
-    "INSERT INTO t FROM generate_series(1, 2)": Insert(name("t"), Query("FROM generate_series(1, 2)")),
+    "INSERT INTO t FROM generate_series(1, 2)": Insert(name("t"), Query("SELECT * FROM generate_series(1, 2)")),
+    "INSERT INTO t BY NAME TABLE u": Insert(
+        name("t"), Query("SELECT * FROM u", (TableReference(name("u"), 14, 15),)), by_name=True
+    ),
+    "INSERT INTO t (a) BY POSITION SELECT 1": Insert(name("t"), Query("SELECT 1"), (Identifier("a"),)),
+    "INSERT INTO t DEFAULT VALUES": Insert(name("t"), Query("DEFAULT VALUES")),
+    "INSERT INTO t VALUES (1, DEFAULT)": Insert(name("t"), Query("VALUES (1, DEFAULT)")),
 }
 
 

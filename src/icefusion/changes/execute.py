@@ -10,7 +10,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -18,7 +18,7 @@ import pyarrow as pa
 from icefusion.changes.conflict import conflict_as_merge, repeated_rows
 from icefusion.changes.context import ChangeContext, Changed
 from icefusion.changes.explain import explained
-from icefusion.changes.insert import InsertAlignment, insert_columns
+from icefusion.changes.insert import InsertAlignment, insert_columns, named_columns, with_defaults
 from icefusion.changes.joined import joined_as_merge
 from icefusion.changes.overwrite import Overwriter, partition_constants
 from icefusion.changes.rows import RowChanger
@@ -35,11 +35,13 @@ from icefusion.query.sources import Source
 from icefusion.reports import Report, Reporter, StatementReport, tell
 from icefusion.result import Result
 from icefusion.sql.compose import compose, table_piece, unqualified
+from icefusion.sql.defaults import holds_defaults
 from icefusion.sql.statements import (
     Change,
     Delete,
     Explain,
     Fragment,
+    Identifier,
     Insert,
     Merge,
     Truncate,
@@ -105,6 +107,7 @@ class ChangeExecutor:
         if landed is not None:
             return landed_result(kind, landed, began)
         state.check_may_write(context.pinned)
+        change, context = self._completed(change, context)
         changed = self._carry_out(change, context)
         try:
             shown = self._shown(change, changed, context)
@@ -132,9 +135,9 @@ class ChangeExecutor:
     def explain(self, statement: Explain, given: Given, state: TransactionState) -> Result:
         """Tell how a change would be carried out, without doing it."""
         began = time.perf_counter()
-        context = self._context(statement.change, given, state)
-        changer = RowChanger(context, self._queries(statement.change, context))
-        rows = explained(statement.change, changer.asker, context)
+        change, context = self._completed(statement.change, self._context(statement.change, given, state))
+        changer = RowChanger(context, self._queries(change, context))
+        rows = explained(change, changer.asker, context)
         table = pa.table({"plan_type": [kind for kind, _ in rows], "plan": [text for _, text in rows]})
         report = StatementReport("EXPLAIN", seconds=time.perf_counter() - began)
         return Result(table.schema, lambda: iter(table.to_batches()), report=report)
@@ -160,6 +163,25 @@ class ChangeExecutor:
             write_memory_bytes=self._write_memory_bytes,
             progress=given.progress,
         )
+
+    def _completed(self, change: Change, context: ChangeContext) -> tuple[Change, ChangeContext]:
+        """An INSERT whose rows call for defaults or go by name, with what only the table can tell."""
+        if not isinstance(change, Insert):
+            return change, context
+        schema, name = context.pinned.handle.metadata.schema(), context.pinned.handle.name
+        if holds_defaults(change.query):
+            constants = partition_constants(change, context) if change.overwrite is not None else {}
+            columns = insert_columns(change, schema, name, constants)
+            change, values = with_defaults(change, columns, schema, context.parameters)
+            context = replace(context, parameters={**context.parameters, **values})
+        if change.by_name and change.conflict is not None:
+            # The keys have to be among the names, which are known only once the query is planned.
+            bound, bindings = bind_query(change.query, context.state, context.sources)
+            values = {name: context.parameters[name] for name in change.query.parameters}
+            names = self._engine.plan(bound, bindings, values).schema.names
+            chosen = named_columns(change, names, schema, name, {})
+            change = replace(change, columns=tuple(Identifier(column, True) for column in chosen), by_name=False)
+        return change, context
 
     def _queries(self, change: Change, context: ChangeContext) -> RowQueries:
         alias = change.alias if isinstance(change, Delete | Update | Merge) else None

@@ -64,6 +64,7 @@ class Frame:
     recursive: bool = False
     cte: str = ""  # the one whose body comes next, or is open
     joins_anywhere: bool = False  # behind `|>`, a JOIN may follow any clause
+    from_first: Token | None = None  # the FROM that begins a query, until its SELECT is met
 
 
 BEHIND_COMMA = {

@@ -5,10 +5,11 @@ from __future__ import annotations
 from icefusion.naming import normalize
 from icefusion.sql.assignments import parse_assignments
 from icefusion.sql.cursor import Cursor
+from icefusion.sql.defaults import DEFAULT_VALUES
 from icefusion.sql.extents import CONDITION, begins_query
 from icefusion.sql.lexer import Kind
 from icefusion.sql.pieces import PieceCursor
-from icefusion.sql.statements import Identifier, Insert, Name, OnConflict, Overwrite, PartitionTerm
+from icefusion.sql.statements import Identifier, Insert, Name, OnConflict, Overwrite, PartitionTerm, Query
 from icefusion.sql.terms import parse_transform
 
 __all__ = ["parse_insert"]
@@ -35,16 +36,15 @@ def parse_insert(cursor: PieceCursor) -> Insert:
     columns = _parse_columns(cursor)
     if cursor.at("REPLACE"):
         overwrite = _parse_replace(cursor, overwrite)
+    by_name = _parse_matching(cursor, columns)
+    if cursor.at("REPLACE") and overwrite is None:
+        overwrite = _parse_replace(cursor, overwrite)
     _refuse_clause(cursor, is_overwrite=overwrite is not None)
-    if not cursor.at(*_QUERY_WORDS):
-        expected = "VALUES, SELECT or another query" if columns else "(columns), VALUES, SELECT or another query"
-        raise cursor.unexpected(expected)
-    _refuse_defaults(cursor)
-    query = cursor.query()
+    query = _parse_rows(cursor, columns, by_name=by_name)
     conflict = _parse_conflict(cursor, table, is_overwrite=overwrite is not None) if cursor.at("ON") else None
     returning = cursor.returning()
     cursor.expect_end(clauses=() if returning else ("RETURNING",))
-    return Insert(table, query, columns, overwrite, conflict, returning)
+    return Insert(table, query, columns, overwrite, conflict, returning, by_name)
 
 
 def _parse_verb(cursor: Cursor) -> Overwrite | None:
@@ -99,6 +99,36 @@ def _parse_columns(cursor: Cursor) -> tuple[Identifier, ...] | None:
         raise cursor.unsupported("a part of a column cannot be inserted alone", "give the column a whole struct")
     cursor.expect(")", "',' or ')'")
     return tuple(columns)
+
+
+def _parse_matching(cursor: Cursor, columns: tuple[Identifier, ...] | None) -> bool:
+    """``BY NAME`` or ``BY POSITION``, if it comes next; whether the query's columns go to those of their names."""
+    begin = cursor.token
+    if cursor.accept("BY", "POSITION"):
+        return False
+    if not cursor.accept("BY", "NAME"):
+        return False
+    if columns is not None:
+        hint = "leave the list of columns out, or BY NAME"
+        raise cursor.error("BY NAME takes the names of the columns from the query", token=begin, hint=hint)
+    return True
+
+
+def _parse_rows(cursor: PieceCursor, columns: tuple[Identifier, ...] | None, *, by_name: bool) -> Query:
+    if cursor.at_words(*DEFAULT_VALUES):
+        first = cursor.index
+        if columns is not None or by_name:
+            hint = "leave the list of columns out, or write VALUES (DEFAULT, ...)"
+            raise cursor.error("DEFAULT VALUES is a row of all columns", hint=hint)
+        cursor.index += 2
+        return Query(cursor.slice(first, cursor.index), sql=cursor.sql, offset=cursor.tokens[first].start)
+    if not cursor.at(*_QUERY_WORDS):
+        rows = "VALUES, SELECT or another query"
+        raise cursor.unexpected(rows if columns or by_name else f"(columns), {rows}")
+    if by_name and cursor.at("VALUES"):
+        hint = "list the columns: INSERT INTO t (a, b) VALUES ..."
+        raise cursor.error("the columns of VALUES have no names to go by", hint=hint)
+    return cursor.query()
 
 
 def _parse_replace(cursor: PieceCursor, overwrite: Overwrite | None) -> Overwrite:
@@ -166,12 +196,6 @@ def _parse_keys(cursor: Cursor) -> tuple[Identifier, ...]:
 
 def _refuse_clause(cursor: Cursor, *, is_overwrite: bool) -> None:
     """What other dialects allow between the table and the query."""
-    if cursor.at_words("BY", "NAME"):
-        hint = "list the columns: INSERT INTO t (a, b) SELECT a, b ..."
-        raise cursor.unsupported("INSERT ... BY NAME is not supported yet", hint)
-    if cursor.at_words("DEFAULT", "VALUES"):
-        hint = "leave columns out of the list of columns to get their defaults: INSERT INTO t (a) VALUES (1)"
-        raise cursor.unsupported("INSERT ... DEFAULT VALUES is not supported", hint)
     if cursor.at("PARTITION"):
         if is_overwrite:
             hint = "write INSERT OVERWRITE t PARTITION (...) (columns)"
@@ -185,20 +209,3 @@ def _refuse_clause(cursor: Cursor, *, is_overwrite: bool) -> None:
         raise cursor.unsupported("there are no identity columns to override", "leave the clause out")
     if cursor.at("AS"):
         raise cursor.unsupported("the table of an INSERT cannot have an alias", "leave it out")
-
-
-def _refuse_defaults(cursor: Cursor) -> None:
-    """DEFAULT as a value, of which the engine would tell in words of its own."""
-    tokens = cursor.tokens
-    if not cursor.at("VALUES") or not any(token.key == "DEFAULT" for token in tokens):
-        return
-    depth = 0
-    for index in range(cursor.index, len(tokens) - 1):
-        token, before, after = tokens[index], tokens[index - 1], tokens[index + 1]
-        if token.key in ("(", ")"):
-            depth += 1 if token.key == "(" else -1
-        elif depth == 0 and token.key == "ON":
-            return
-        elif depth == 1 and token.key == "DEFAULT" and before.key in ("(", ",") and after.key in (",", ")"):
-            hint = "leave the column out of the list of columns to get its default"
-            raise cursor.unsupported("DEFAULT in VALUES is not supported", hint, token=token)

@@ -164,6 +164,7 @@ class _Scanner(Cursor):
             raise self.error(f"this {opening.text} is never closed", token=opening)
         if self.frames[-1].state is State.TABLE:
             raise self.unexpected("a table")
+        self._write_out_select(self.frames[-1])
 
     def result(self, plain: _F, cuts: Sequence[Span] = ()) -> _F:
         """``plain``, which is the text alone, with all that was found in it outside of the cuts, and without these."""
@@ -251,6 +252,7 @@ class _Scanner(Cursor):
             raise self.unexpected(f"'{frame.closing}'")
         if frame.state is State.TABLE:
             raise self.unexpected("a table")
+        self._write_out_select(frame)
         self.frames.pop()
         if frame.ctes:
             self.visible.subtract(frame.ctes)
@@ -292,6 +294,7 @@ class _Scanner(Cursor):
         if token.key == "SELECT" and state not in (State.CTE_NAME, State.CLAUSE, State.TABLE):
             frame.state = State.CLAUSE
             frame.is_query = True
+            frame.from_first = None
         elif state is State.START:
             self._word_at_start(frame, token)
         elif state is State.TABLE:
@@ -320,6 +323,7 @@ class _Scanner(Cursor):
         elif key == "FROM" and not self._opens_frame(frame, behind="TRIM"):
             frame.state = State.TABLE
             frame.is_query = True
+            frame.from_first = token
         elif key == "TABLE" and self._is_name_ahead() and after.key not in AFTER_COLUMN:
             self._write_out_table(frame, token)
         elif key in _MODIFYING and (frame.opening is None or self.frames[-2].state is State.CTE_AS):
@@ -352,6 +356,7 @@ class _Scanner(Cursor):
         if key in ("JOIN", "STRAIGHT_JOIN") or (key == "APPLY" and self._is_before("CROSS", "OUTER")):
             frame.state = State.TABLE
         elif key in SET_OPERATORS:
+            self._write_out_select(frame)
             frame.state = State.START
         elif (error := misplaced_version(self)) is not None:
             raise error
@@ -361,6 +366,7 @@ class _Scanner(Cursor):
     def _word_in_clause(self, frame: Frame, token: Token) -> None:
         key = token.key
         if key in SET_OPERATORS and not (key == "EXCEPT" and self._is_before("*")):
+            self._write_out_select(frame)
             frame.state = State.START
         elif frame.state is State.EXPRESSION and not frame.is_query:
             return
@@ -403,6 +409,13 @@ class _Scanner(Cursor):
         raise self.unsupported(f"WITH in front of {token.key} is not supported", _WITH_HINTS[token.key])
 
     # -- tables
+
+    def _write_out_select(self, frame: Frame) -> None:
+        """``FROM x`` as ``SELECT * FROM x``: where no SELECT follows, the engine takes no column at all."""
+        if frame.from_first is not None:
+            start = frame.from_first.start
+            self.edits.append(Edit(start, start, "SELECT * "))
+            frame.from_first = None
 
     def _write_out_table(self, frame: Frame, token: Token) -> None:
         """``TABLE x`` as ``SELECT * FROM x``: the engine does not know the short form."""

@@ -251,11 +251,13 @@ class Insert:
 
     Attributes:
         table: The table.
-        query: The rows.
+        query: The rows. Those of ``VALUES`` may hold ``DEFAULT``, and its whole text may be ``DEFAULT VALUES``; see
+            `icefusion.sql.defaults`.
         columns: The columns they go to; None takes the query's columns in order.
         overwrite: What the rows replace; None where they are added.
         conflict: What happens to rows whose key is there already.
         returning: The SELECT list that the new rows are shown by.
+        by_name: Whether the query's columns go to the columns of their names; then none are listed.
     """
 
     table: Name
@@ -264,6 +266,7 @@ class Insert:
     overwrite: Overwrite | None = None
     conflict: OnConflict | None = None
     returning: Fragment | None = None
+    by_name: bool = False
 
 
 @dataclass(frozen=True)
