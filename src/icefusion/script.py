@@ -40,7 +40,7 @@ def _parameters(statement: st.Statement) -> tuple[str, ...]:
     match statement:
         case st.Query():
             return statement.parameters
-        case st.Insert() | st.Delete() | st.Truncate() | st.Update() | st.Merge():
+        case st.Insert() | st.Delete() | st.Truncate() | st.Update() | st.Merge() | st.Call():
             return st.parameters_of(statement)
         case st.Explain():
             return st.parameters_of(statement.change)

@@ -243,6 +243,10 @@ class Session:
                 return self._executor.query(statement, given, self._current or self._new_state())
             case st.Insert() | st.Delete() | st.Truncate() | st.Update() | st.Merge():
                 return self._change(statement, given, idempotency_key)
+            case st.Call() | st.SetOption() | st.ResetOption():
+                raise UnsupportedStatementError("CALL, SET and RESET are not carried out yet")
+            case st.CreateView() | st.AlterView() | st.RenameView() | st.DropView():
+                raise UnsupportedStatementError("views are not there yet")
             case st.Explain():
                 return self._changes.explain(statement, given, self._current or self._new_state(None))
         if self._current is not None:

@@ -232,7 +232,7 @@ def test_values_survive_the_way_through_sql(session, outside) -> None:
     [
         "COPY ns.t TO '/tmp/x'",
         "SET datafusion.execution.batch_size = 1",
-        "CREATE VIEW v AS SELECT 1",
+        "CREATE MATERIALIZED VIEW v AS SELECT 1",
     ],
 )
 def test_what_is_not_there_yet_says_where_and_what_to_do(session, statement) -> None:

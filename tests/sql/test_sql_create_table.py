@@ -115,6 +115,32 @@ def test_words_of_sql_can_name_columns() -> None:
     assert [column.name.text for column in columns] == ["key", "date", "unique", "comment", "check", "order"]
 
 
+@pytest.mark.parametrize("text", ["LIKE a.s", "(LIKE a.s)", "like a.s"])
+def test_a_table_takes_its_columns_from_another_one(text: str) -> None:
+    table = create(f"{text} PARTITIONED BY (b) LOCATION 'l' TBLPROPERTIES (k = 1)")
+    assert table.like == Name((Identifier("a"), Identifier("s")))
+    assert (table.location, table.properties, len(table.partitioning)) == ("l", (("k", "1"),), 1)
+    assert create(f"USING iceberg {text.strip('()')}").like == table.like
+
+
+def test_a_column_can_be_called_like_in_quotes() -> None:
+    assert [column.name.text for column in create('("like" int)').columns] == ["like"]
+
+
+@pytest.mark.parametrize(
+    ("head", "replace", "must_exist"),
+    [("CREATE TABLE", False, False), ("CREATE OR REPLACE TABLE", True, False), ("replace table", True, True)],
+)
+@pytest.mark.parametrize("rest", ["(a int)", "AS SELECT 1 AS a", "LIKE s"])
+def test_a_table_is_replaced(head: str, replace: bool, must_exist: bool, rest: str) -> None:
+    statement = parse_statement(f"{head} a.t {rest}")
+    assert isinstance(statement, CreateTable)
+    assert (statement.replace, statement.must_exist) == (replace, must_exist)
+    if replace:
+        with pytest.raises(ParseError, match="exclude each other"):
+            parse_statement(f"{head} IF NOT EXISTS t {rest}")
+
+
 def test_fields_of_structs_have_comments_of_their_own() -> None:
     text = "(c struct<a: int not null comment 'one', b: struct<d: int comment ''>> COMMENT 'all')"
     (column,) = create(text).columns
@@ -299,6 +325,10 @@ def test_a_table_is_created_as_a_query(query: str) -> None:
         ("(a int NULL PRIMARY KEY NOT ENFORCED)", 17, "may not be NULL"),
         ("(a int, PRIMARY KEY a)", 36, "expected '('"),
         ("(a struct<b: int COMENT 'x'>)", 33, "NOT NULL or COMMENT"),
+        ("(a int) LIKE s", 24, "takes its columns from that"),
+        ("LIKE", 20, "the table whose columns are taken"),
+        ("LIKE s LIKE u", 23, "LIKE is given twice"),
+        ("(LIKE s) LIKE u", 25, "LIKE is given twice"),
         ("AS DROP TABLE x", 19, "expected a query behind AS"),
         ("SELECT 1", 16, "expected AS"),
     ],
@@ -330,7 +360,7 @@ def test_a_mistake_is_told_at_its_place(rest: str, column: int | None, message: 
         ("(a int) CLUSTERED BY (a) INTO 4 BUCKETS", 24, "bucket(16, column)"),
         ("(a int) PARTITIONED BY (b date)", 42, "among the columns"),
         ("(a int) WITH (partitioning = ARRAY['a'])", 45, "PARTITIONED BY"),
-        ("LIKE other", 16, "LIMIT 0"),
+        ("LIKE s AS SELECT 1", 23, "INSERT INTO the table"),
         ("AS SELECT 1 WITH NO DATA", 28, "LIMIT 0"),
         ("AS SELECT 1 WITH DATA", 28, "leave"),
     ],

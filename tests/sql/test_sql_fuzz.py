@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 from sql_cases import READS
 from test_sql_alter import ALTERATIONS
 from test_sql_alter import MISTAKES as ALTERING_MISTAKES
+from test_sql_calls import CALLS
 from test_sql_changes import CHANGES, MISTAKES, READING
 from test_sql_create_table import create
 from test_sql_statements import STATEMENTS
+from test_sql_views import VIEWS
 
 from icefusion.errors import SQLError
 from icefusion.sql.lexer import Kind, tokenize
@@ -21,8 +23,8 @@ from icefusion.sql.statements import Fragment, Query, Statement, fragments_of, p
 TEXT = """SELECT FROM JOIN LEFT ON WITH AS TABLE VALUES INSERT INTO CREATE NAMESPACE DROP IF NOT EXISTS NULL DEFAULT
     PARTITIONED BY ORDER BUCKET bucket day struct array map int decimal FOR VERSION OF UNION ALL EXCEPT IN LATERAL
     RECURSIVE TRIM EXTRACT IS DISTINCT UPDATE SET DELETE MERGE USING WHEN MATCHED THEN CASE END AND BY SOURCE WHERE DO
-    ALTER ADD COLUMN RENAME TO TYPE FIRST AFTER PARTITION FIELD WRITE ORDERED TBLPROPERTIES BRANCH AS OF RETAIN DAYS KEY
-    PRIMARY ENFORCED COMMENT
+    ALTER ADD COLUMN RENAME TO TYPE FIRST AFTER PARTITION FIELD WRITE ORDERED VIEW CALL LIKE TBLPROPERTIES BRANCH
+    AS OF RETAIN DAYS KEY PRIMARY ENFORCED COMMENT SYSTEM_TIME TIMESTAMP AT
     NOTHING CONFLICT RETURNING OVERWRITE REPLACE TRUNCATE BEGIN COMMIT EXPLAIN ANALYZE a b t x.y "q" `q` 'str' E'\\''
     $$d$$ $1 $n ? 1 2.5 ( ) [ ] { } < > , ; . : :: = - + * / | |> -- /* */ ' " ` $ é ‘"""
 WORDS = [*TEXT.split(), "\n"]
@@ -31,7 +33,12 @@ CREATE = "CREATE TABLE t (a struct<b: int not null>, c decimal(10, 2) DEFAULT 1)
 CHANGING = [*CHANGES, *READING, *(marked.replace("^", "", 1) for marked, _, _ in MISTAKES)]
 TRAVEL = "SELECT ? FROM t FOR VERSION AS OF 'x' AS y, (TABLE u) WHERE a = ?"
 ALTERING = [*ALTERATIONS, *(marked.replace("^", "", 1) for marked, _, _ in ALTERING_MISTAKES)]
-SEEDS = [*READS, *STATEMENTS, *CHANGES, *READING, *ALTERATIONS, CREATE, TRAVEL]
+MAKING = [
+    "CREATE OR REPLACE TABLE t (a int, b struct<c: int COMMENT 'x'>, PRIMARY KEY (a) NOT ENFORCED) COMMENT 'y'",
+    "REPLACE TABLE t LIKE s TBLPROPERTIES (a = 1)",
+    "CREATE TABLE t (LIKE s) LOCATION 'x'",
+]
+SEEDS = [*MAKING, *VIEWS, *CALLS, *READS, *STATEMENTS, *CHANGES, *READING, *ALTERATIONS, CREATE, TRAVEL]
 LIMITS = settings(max_examples=200, deadline=None)
 
 
@@ -178,6 +185,9 @@ def test_edits_leave_all_else_in_place(data: st.DataObject) -> None:
         "ALTER TABLE t SET TBLPROPERTIES (" + ", ".join(f"k{n} = 1" for n in range(20_000)) + ")",
         "ALTER TABLE t UNSET TBLPROPERTIES (" + ", ".join(f"k{n}" for n in range(20_000)) + ")",
         "ALTER TABLE t WRITE ORDERED BY " + "a, " * 30_000 + "b",
+        "CREATE VIEW v (" + ", ".join(f"c{n}" for n in range(2_000)) + ") AS SELECT 1",
+        "CALL system.p(" + ", ".join(f"a{n} => ?" for n in range(2_000)) + ")",
+        "CALL system.p(" + "(" * 50_000,
         "a" * 200_000,
         "SELECT " + "-" * 200_000,
         "SELECT 1" + " NOT" * 50_000,

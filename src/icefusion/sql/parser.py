@@ -12,6 +12,7 @@ from typing import Literal
 
 from icefusion.errors import ParseError
 from icefusion.sql.alter import parse_alter_table, parse_comment
+from icefusion.sql.calls import parse_call, parse_reset, parse_set
 from icefusion.sql.changes import parse_delete, parse_truncate, parse_update
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.inserts import parse_insert
@@ -37,6 +38,7 @@ from icefusion.sql.statements import (
 )
 from icefusion.sql.tables import parse_create_table
 from icefusion.sql.unsupported import refuse_alter, refuse_create, refuse_drop, refuse_statement
+from icefusion.sql.views import parse_alter_view, parse_create_view, parse_drop_view
 
 __all__ = ["parse_query", "parse_script", "parse_statement"]
 
@@ -158,18 +160,33 @@ def _refuse_explain_option(cursor: Cursor, option: Token) -> None:
 
 def _parse_create(cursor: PieceCursor) -> Statement:
     cursor.take()
+    replace = cursor.accept("OR", "REPLACE")
+    temporary = cursor.at("TEMP", "TEMPORARY") and cursor.ahead().key == "VIEW"
+    if temporary:
+        cursor.take()
+    if cursor.accept("VIEW"):
+        return parse_create_view(cursor, replace=replace, temporary=temporary)
     if cursor.accept("TABLE"):
-        return parse_create_table(cursor)
-    if not cursor.at(*NAMESPACE_WORDS):
-        raise refuse_create(cursor)
+        return parse_create_table(cursor, replace=replace)
+    if replace or not cursor.at(*NAMESPACE_WORDS):
+        raise refuse_create(cursor, replace=replace)
     cursor.take()
     return parse_create_namespace(cursor)
+
+
+def _parse_replace(cursor: PieceCursor) -> Statement:
+    if cursor.ahead().key != "TABLE":
+        raise refuse_statement(cursor)
+    cursor.index += 2
+    return parse_create_table(cursor, replace=True, must_exist=True)
 
 
 def _parse_alter(cursor: PieceCursor) -> Statement:
     cursor.take()
     if cursor.accept("TABLE"):
         return parse_alter_table(cursor)
+    if cursor.accept("VIEW"):
+        return parse_alter_view(cursor)
     if not cursor.at(*NAMESPACE_WORDS):
         raise refuse_alter(cursor)
     cursor.take()
@@ -185,10 +202,21 @@ def _parse_drop(cursor: PieceCursor) -> Statement:
         cursor.refuse_more_to_drop("a table has nothing that hangs on it; leave the word out")
         cursor.expect_end(clauses=() if purge else ("PURGE",))
         return DropTable(name, if_exists, purge)
+    if cursor.accept("VIEW"):
+        return parse_drop_view(cursor)
     if not cursor.at(*NAMESPACE_WORDS):
         raise refuse_drop(cursor)
     cursor.take()
     return parse_drop_namespace(cursor)
+
+
+def _parse_call(cursor: PieceCursor) -> Statement:
+    cursor.take()
+    return parse_call(cursor)
+
+
+def _parse_set(cursor: PieceCursor) -> Statement:
+    return parse_set(cursor) if cursor.take().key == "SET" else parse_reset(cursor)
 
 
 def _parse_comment(cursor: PieceCursor) -> Statement:
@@ -242,12 +270,16 @@ _HEADS: dict[str, Callable[[PieceCursor], Statement]] = {
     "ABORT": _parse_end,
     "ALTER": _parse_alter,
     "BEGIN": _parse_begin,
+    "CALL": _parse_call,
     "COMMENT": _parse_comment,
     "COMMIT": _parse_end,
     "CREATE": _parse_create,
     "DROP": _parse_drop,
     "END": _parse_end,
     "EXPLAIN": _parse_explain,
+    "REPLACE": _parse_replace,
+    "RESET": _parse_set,
     "ROLLBACK": _parse_end,
+    "SET": _parse_set,
     "START": _parse_begin,
 }

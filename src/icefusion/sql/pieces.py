@@ -41,6 +41,16 @@ class PieceCursor(Cursor):
         """Step over one expression, or raise the error that ``what`` was expected."""
         return self.fragment(find_end(self, extent, what))
 
+    def constant(self, what: str) -> Fragment:
+        """Step over one expression that reads no table, or raise the error that ``what`` was expected."""
+        fragment = self.expression(what)
+        if fragment.tables:
+            table = fragment.tables[0].name
+            token = next(token for token in self.tokens if token.start == table.offset)
+            hint = "read it first, and pass the value as a parameter"
+            raise self.error(f"{table} cannot be read here", token=token, hint=hint)
+        return fragment
+
     def from_list(self) -> Fragment:
         """Step over what stands behind a FROM."""
         return self.fragment(find_end(self, FROM_LIST, "a table"), begins_in_from=True)

@@ -16,18 +16,23 @@ from icefusion.sql.basics import ColumnDefinition, Identifier, Name, SortTerm, T
 __all__ = [
     "AlterNamespace",
     "AlterTable",
+    "AlterView",
+    "Argument",
     "Assignment",
     "Begin",
+    "Call",
     "Change",
     "ColumnDefinition",
     "Commit",
     "CreateNamespace",
     "CreateTable",
+    "CreateView",
     "Definition",
     "Delete",
     "DeleteRow",
     "DropNamespace",
     "DropTable",
+    "DropView",
     "Explain",
     "Fragment",
     "Identifier",
@@ -42,7 +47,10 @@ __all__ = [
     "PartitionTerm",
     "Query",
     "RenameTable",
+    "RenameView",
+    "ResetOption",
     "Rollback",
+    "SetOption",
     "SetRow",
     "SortTerm",
     "Statement",
@@ -52,6 +60,7 @@ __all__ = [
     "TypeText",
     "Update",
     "VersionAsOf",
+    "ViewColumn",
     "fragments_of",
     "parameters_of",
 ]
@@ -187,6 +196,117 @@ class DropTable:
     name: Name
     if_exists: bool = False
     purge: bool = False
+
+
+@dataclass(frozen=True)
+class ViewColumn:
+    """A column of a view, by the name that it shows, with its comment."""
+
+    name: Identifier
+    comment: str | None = None
+
+
+@dataclass(frozen=True)
+class CreateView:
+    """``CREATE [OR REPLACE] [TEMP] VIEW [IF NOT EXISTS] name [(columns)] [COMMENT ...] [TBLPROPERTIES ...] AS query``.
+
+    Attributes:
+        name: The view.
+        query: Its query. There are no parameters in it.
+        text: The query as it was written, time travel included: what a catalog stores.
+        columns: The names of its columns; empty for those of the query.
+        comment: What is said of it.
+        properties: Its properties.
+        replace: Whether one that is there is replaced.
+        if_not_exists: Leave one that is there as it is.
+        temporary: Whether it lives in the session only.
+    """
+
+    name: Name
+    query: Query
+    text: str
+    columns: tuple[ViewColumn, ...] = ()
+    comment: str | None = None
+    properties: tuple[tuple[str, str], ...] = ()
+    replace: bool = False
+    if_not_exists: bool = False
+    temporary: bool = False
+
+
+@dataclass(frozen=True)
+class AlterView:
+    """``ALTER VIEW [IF EXISTS] name AS query | SET TBLPROPERTIES (...) | UNSET TBLPROPERTIES [IF EXISTS] (...)``.
+
+    Attributes:
+        query: The new query; None to keep it.
+        text: The new query as it was written.
+        unset_if_exists: Whether properties that are not there need not be.
+    """
+
+    name: Name
+    set_properties: tuple[tuple[str, str], ...] = ()
+    unset_properties: tuple[str, ...] = ()
+    query: Query | None = None
+    text: str | None = None
+    unset_if_exists: bool = False
+    if_exists: bool = False
+
+
+@dataclass(frozen=True)
+class RenameView:
+    """``ALTER VIEW [IF EXISTS] name RENAME TO new_name``; a new name of one part stays in the namespace."""
+
+    name: Name
+    new_name: Name
+    if_exists: bool = False
+
+
+@dataclass(frozen=True)
+class DropView:
+    """``DROP VIEW [IF EXISTS] name``."""
+
+    name: Name
+    if_exists: bool = False
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a CALL.
+
+    Attributes:
+        value: An expression over no table; parameters can stand in it.
+        name: The name in ``name => value``.
+        offset: Where the argument begins in the statement's text.
+    """
+
+    value: Fragment
+    name: Identifier | None = None
+    offset: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Call:
+    """``CALL [catalog.]system.procedure(value, name => value, ...)``; those without a name come first."""
+
+    name: Name
+    arguments: tuple[Argument, ...] = ()
+
+
+@dataclass(frozen=True)
+class SetOption:
+    """``SET option = value``: an option of the session, by one of the names in `icefusion.sql.calls.OPTIONS`."""
+
+    option: str
+    value: str
+    offset: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class ResetOption:
+    """``RESET option``."""
+
+    option: str
+    offset: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -400,10 +520,22 @@ class Rollback:
     """``ROLLBACK [TRANSACTION | WORK]``."""
 
 
-Definition = CreateTable | AlterTable | RenameTable | DropTable | CreateNamespace | AlterNamespace | DropNamespace
+Definition = (
+    CreateTable
+    | AlterTable
+    | RenameTable
+    | DropTable
+    | CreateNamespace
+    | AlterNamespace
+    | DropNamespace
+    | CreateView
+    | AlterView
+    | RenameView
+    | DropView
+)
 """Statements that change what the catalog lists."""
 
-Statement = Query | Explain | Change | Definition | Begin | Commit | Rollback
+Statement = Query | Explain | Change | Definition | Call | SetOption | ResetOption | Begin | Commit | Rollback
 
 
 def fragments_of(statement: Statement) -> tuple[Fragment, ...]:
@@ -424,8 +556,10 @@ def _fragments(statement: Statement) -> Iterator[Fragment | None]:
     match statement:
         case Query():
             yield statement
-        case CreateTable():
+        case CreateTable() | CreateView() | AlterView():
             yield statement.query
+        case Call():
+            yield from (argument.value for argument in statement.arguments)
         case Explain():
             yield from _fragments(statement.change)
         case Insert():

@@ -10,8 +10,8 @@ from icefusion.sql.lexer import Kind, keywords
 __all__ = ["refuse_create", "refuse_drop", "refuse_statement"]
 
 _SUPPORTED = keywords(
-    """ABORT ALTER BEGIN COMMENT COMMIT CREATE DELETE DROP END EXPLAIN FROM INSERT MERGE ROLLBACK SELECT START TABLE
-    TRUNCATE UPDATE VALUES WITH"""
+    """ABORT ALTER BEGIN CALL COMMENT COMMIT CREATE DELETE DROP END EXPLAIN FROM INSERT MERGE REPLACE RESET ROLLBACK
+    SELECT SET START TABLE TRUNCATE UPDATE VALUES WITH"""
 )
 
 _UPSERT = "write INSERT INTO t ... ON CONFLICT (id) DO UPDATE SET a = excluded.a, or MERGE INTO"
@@ -26,13 +26,12 @@ _OPTIONS = "options are given when the session is opened: icefusion.connect(...)
 _LOOK = "SELECT * FROM name LIMIT 0 gives a table's columns and types as the schema of its result"
 _CATALOG = "the catalog lists them: session.catalog.list_namespaces(), session.catalog.list_tables('namespace')"
 _SAVEPOINT = "a transaction is committed or rolled back as a whole: COMMIT or ROLLBACK"
-_VIEW = "put the query into a WITH clause, or store its result: CREATE TABLE name AS SELECT ..."
+_VIEW = "make a view of the query, or store its result: CREATE TABLE name AS SELECT ..."
 
 _HINTS = {
     "ANALYZE": _MAINTENANCE,
     "ATTACH": "a session has one catalog; open another session for another one",
     "CACHE": "pass an Arrow table under a name: session.sql('SELECT * FROM rows', rows=table)",
-    "CALL": _MAINTENANCE,
     "CLOSE": _ARROW,
     "COPY": _ARROW,
     "DEALLOCATE": _PREPARED,
@@ -59,10 +58,8 @@ _HINTS = {
     "RENAME": "write ALTER TABLE a RENAME TO b",
     "REPAIR": "Iceberg tables list their files themselves; there is nothing to repair",
     "REPLACE": _UPSERT,
-    "RESET": _OPTIONS,
     "REVOKE": _PRIVILEGES,
     "SAVEPOINT": _SAVEPOINT,
-    "SET": _OPTIONS,
     "UNCACHE": "nothing is cached by name; let go of the Arrow table that was passed",
     "UPSERT": _UPSERT,
     "USE": "name tables in full: namespace.table",
@@ -82,7 +79,6 @@ _CREATE_HINTS = {
     "FUNCTION": "use DataFusion's functions in the query",
     "INDEX": "Iceberg tables have no indexes; PARTITIONED BY and ORDER BY lay the rows out for fast reading",
     "MATERIALIZED": _VIEW,
-    "OR": "drop the table first: DROP TABLE IF EXISTS name; or keep it: CREATE TABLE IF NOT EXISTS name ...",
     "ROLE": _PRIVILEGES,
     "SEQUENCE": "number the rows in the query that inserts them, e.g. with row_number() OVER ()",
     "TEMP": "pass an Arrow table under a name instead: session.sql('SELECT * FROM rows', rows=table)",
@@ -91,7 +87,6 @@ _CREATE_HINTS = {
     "TYPE": "write the struct<...> type where it is used",
     "UNLOGGED": "every table is an Iceberg table; leave the word out",
     "USER": _PRIVILEGES,
-    "VIEW": _VIEW,
 }
 
 
@@ -109,14 +104,18 @@ def refuse_statement(cursor: Cursor) -> SQLError:
     return cursor.error(f"no statement begins with {shorten(token.text)}", hint=hint)
 
 
-def refuse_create(cursor: Cursor) -> SQLError:
-    """The error for a CREATE of something else, the cursor standing behind CREATE."""
-    return _refuse_object(cursor, "CREATE", _CREATE_HINTS | _ref_hints("CREATE"))
+def refuse_create(cursor: Cursor, *, replace: bool = False) -> SQLError:
+    """The error for a CREATE of something else, the cursor standing behind CREATE or CREATE OR REPLACE."""
+    if not replace:
+        return _refuse_object(cursor, "CREATE", _CREATE_HINTS | _ref_hints("CREATE"))
+    if cursor.token.key in _CREATE_HINTS:
+        return cursor.unsupported(f"CREATE {cursor.token.key} is not supported", _CREATE_HINTS[cursor.token.key])
+    return cursor.unexpected("TABLE or VIEW behind CREATE OR REPLACE", hint=cursor.guess(["TABLE", "VIEW"]))
 
 
 def refuse_alter(cursor: Cursor) -> SQLError:
     """The error for an ALTER of something else, the cursor standing behind ALTER."""
-    hint = "only tables and namespaces can be altered"
+    hint = "only tables, views and namespaces can be altered"
     hints = dict.fromkeys((*_CREATE_HINTS, "COLUMN", "SESSION", "SYSTEM"), hint)
     hints |= dict.fromkeys(("BRANCH", "TAG"), "write ALTER TABLE t CREATE OR REPLACE BRANCH name ...")
     return _refuse_object(cursor, "ALTER", hints)
@@ -124,7 +123,7 @@ def refuse_alter(cursor: Cursor) -> SQLError:
 
 def refuse_drop(cursor: Cursor) -> SQLError:
     """The error for a DROP of something else, the cursor standing behind DROP."""
-    hint = "only tables and namespaces can be made, and so dropped"
+    hint = "only tables, views and namespaces can be made, and so dropped"
     return _refuse_object(
         cursor, "DROP", dict.fromkeys((*_CREATE_HINTS, "COLUMN", "PARTITION"), hint) | _ref_hints("DROP")
     )
@@ -137,10 +136,9 @@ def _ref_hints(verb: str) -> dict[str, str]:
 def _refuse_object(cursor: Cursor, verb: str, hints: dict[str, str]) -> SQLError:
     token = cursor.token
     if token.key in hints:
-        name = "OR REPLACE" if token.key == "OR" else token.key
-        return cursor.unsupported(f"{verb} {name} is not supported", hints[token.key])
+        return cursor.unsupported(f"{verb} {token.key} is not supported", hints[token.key])
     hint = None
-    known = ["TABLE", "NAMESPACE", "SCHEMA", "DATABASE", *hints]
+    known = ["TABLE", "VIEW", "NAMESPACE", "SCHEMA", "DATABASE", *hints]
     if token.kind is Kind.WORD and (guess := nearest(token.key, known)):
         hint = f"did you mean {verb} {guess}?"
-    return cursor.unexpected(f"TABLE, NAMESPACE, SCHEMA or DATABASE behind {verb}", hint=hint)
+    return cursor.unexpected(f"TABLE, VIEW, NAMESPACE, SCHEMA or DATABASE behind {verb}", hint=hint)
