@@ -57,6 +57,8 @@ class ScanReport:
         delete_files: Delete files that apply to any of them.
         bytes_read: Their size in storage.
         planning_s: Seconds that planning took.
+        fallback: Why files are read through PyIceberg's file access, which is slower than the engine's own client;
+            None where the engine reads all of them itself.
     """
 
     table: str
@@ -68,6 +70,7 @@ class ScanReport:
     delete_files: int = 0
     bytes_read: int = 0
     planning_s: float = 0.0
+    fallback: str | None = None
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,12 @@ def makers() -> dict[str, Any]:
     }
 
 
+@pytest.mark.parametrize("kind", ["table", "reader", "dataset", "generator"])
+def test_null_is_in_no_answer_of_not_in(engine: Engine, kind: str) -> None:
+    text = "SELECT a FROM t WHERE s NOT IN ('a', 'b', 'c', 'd', 'z') AND NOT (s IN ('e', 'f', 'g', 'h'))"
+    assert run(engine, text, {"t": makers()[kind]()}).to_pylist() == [{"a": 1}]
+
+
 @pytest.mark.parametrize("kind", makers())
 def test_whatever_speaks_arrow_is_a_table(engine: Engine, kind: str) -> None:
     assert rows(run(engine, "SELECT * FROM t", {"t": makers()[kind]()})) == rows(TABLE)

@@ -10,7 +10,6 @@ from datafusion import SessionContext
 from places import Place
 from pyiceberg.io import load_file_io
 
-import icefusion
 from icefusion.query.filelist import FileScanner
 
 pytestmark = pytest.mark.seaweedfs
@@ -49,15 +48,9 @@ def test_one_bucket_is_read_with_the_credentials_of_each_table(place: Place) -> 
     bad = load_file_io({**place.properties, "s3.secret-access-key": "wrong"}, path)
     scanner = FileScanner(SessionContext())
     schema = pa.schema([("id", pa.int64())])
-    urls = [scanner.stores.url(path, io) for io in (good, bad, good)]
+    urls = [scanner.stores.places([path], io)[0].url for io in (good, bad, good)]
     assert urls[0] == urls[2] != urls[1]
     assert scanner.scan(urls[:1], schema).to_pydict() == {"id": [5]}
     with pytest.raises(Exception, match=r"(?i)denied|forbidden|signature|403"):
         scanner.scan(urls[1:2], schema).to_pydict()
     assert scanner.scan(urls[2:], schema).to_pydict() == {"id": [5]}
-
-
-def test_a_store_that_cannot_be_read_is_named(place: Place) -> None:
-    scanner = FileScanner(SessionContext())
-    with pytest.raises(icefusion.StorageError, match=r"gs://bucket/x\.parquet"):
-        scanner.stores.url("gs://bucket/x.parquet", load_file_io(dict(place.properties), "s3://warehouse/x"))

@@ -38,6 +38,7 @@ from icefusion.query.deletes import DeleteReader
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
+from icefusion.query.io_scan import FileIOScan
 from icefusion.query.planned import PlannedQuery, translated
 from icefusion.query.scan import FileScan, TableView, scan_files, view_schema
 from icefusion.query.sources import Source
@@ -170,6 +171,7 @@ class Engine:
         collect_statistics = not any(isinstance(b, Source) and b.frame is not None for b in bindings)
         usual_rows = self._batch_rows
         scans: list[ScanReport] = []
+        io_scans: list[FileIOScan] = []
         files: list[tuple[TableView, tuple[DataFile, ...]]] = []
         by_name: dict[str, LiveFile] = {}
         located: set[TableKey] = set()
@@ -187,14 +189,14 @@ class Engine:
                 parts_of_structs = "get_field(" in draft.optimized_logical_plan().display_indent()
             for key, view in views.items():
                 rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
-                scan, report, found, all_rows = self._scan(view, wanted[key], rest)
+                scan, report, found, all_rows = self._scan(view, wanted[key], rest, threads or self._threads)
                 whole += all_rows
                 frames[key] = scan.frame
                 collect_statistics = collect_statistics and not scan.may_hold_nan
                 if scan.filters_positions and batch_rows is None:
                     usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
-                if view.with_identity or scan.filters_positions:
-                    located.add(key)
+                located |= {key} if scan.asks_places else set()
+                io_scans += scan.io_scans
                 by_name.update(scan.files_by_name)
                 scans.append(report)
                 files.append((view, found))
@@ -218,7 +220,7 @@ class Engine:
             frame, optimized = planned_frame
             schema = _without_view_types(optimized.schema().remove_metadata())
         sources = [binding for binding in tables.values() if isinstance(binding, Source)]
-        planned = PlannedQuery(query, frame, schema, tuple(scans), sources, files, self)
+        planned = PlannedQuery(query, frame, schema, tuple(scans), [*sources, *io_scans], files, self)
         planned.files_by_name = by_name
         planned.whole_files = whole
         planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
@@ -286,7 +288,7 @@ class Engine:
         )
 
     def _scan(
-        self, view: TableView, wanted: Wanted, rest: BooleanExpression | None
+        self, view: TableView, wanted: Wanted, rest: BooleanExpression | None, threads: int
     ) -> tuple[FileScan, ScanReport, tuple[DataFile, ...], tuple[LiveFile, ...]]:
         """The scan of a view, and the files that need none as all their rows are wanted.
 
@@ -294,6 +296,7 @@ class Engine:
             view: The table.
             wanted: What is wanted of it.
             rest: True for every row that is not in the answer, where such files are to be left out.
+            threads: How many threads there are.
         """
         began = time.perf_counter()
         plan = self._plan_files(view, wanted.row_filter)
@@ -311,6 +314,8 @@ class Engine:
             self._deletes,
             used=wanted.field_ids,
             without_statistics=self._without_statistics,
+            threads=threads,
+            row_filter=wanted.row_filter,
         )
         report = ScanReport(
             table=view.name,
@@ -322,6 +327,7 @@ class Engine:
             delete_files=len(plan.delete_files),
             bytes_read=sum(file.file_size_in_bytes for file in plan.data_files),
             planning_s=time.perf_counter() - began,
+            fallback=scan.fallback,
         )
         return scan, report, plan.data_files + plan.delete_files, whole
 

@@ -25,7 +25,8 @@ from datafusion import DataFrame, SessionContext
 from datafusion.catalog import Table
 from datafusion.plan import LogicalPlan
 
-from icefusion.query.object_stores import ObjectStores, file_url
+from icefusion.query.object_stores import ObjectStores
+from icefusion.query.store_options import file_url
 
 __all__ = ["DEFAULT_CATALOG", "DEFAULT_SCHEMA", "FileScanner"]
 

@@ -2,37 +2,52 @@
 
 DataFusion picks a store by the scheme and host of a URL. Two tables may lie in one bucket and be read with different
 credentials, as catalogs that vend them per table do. So the host is an alias: the bucket's own name for the first set
-of properties, the bucket's name with a number for each further set.
+of options, the bucket's name with a number for each further set. Credentials that were renewed are a further set.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from pathlib import Path
-from urllib.parse import quote, urlsplit
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from datafusion import SessionContext
-from datafusion.object_store import AmazonS3
+from datafusion.object_store import AmazonS3, GoogleCloud, MicrosoftAzure
 from pyiceberg.io import FileIO
 
-from icefusion.errors import StorageError
+from icefusion.bridge.file_access import access_to
+from icefusion.bridge.locations import local_path
+from icefusion.query.store_options import (
+    Store,
+    UnreachableError,
+    file_url,
+    find_store,
+    object_key,
+    split_location,
+    split_sas,
+)
 
-__all__ = ["ObjectStores", "file_url"]
+__all__ = ["ObjectStores", "Place"]
 
-S3_SCHEMES = ("s3", "s3a", "s3n")
-MAX_STORES = 64
+MAX_STORES = 256
+"""So many are kept. A query that has not begun to read yet looks its stores up, so old ones must not go too soon."""
 
-_S3_OPTIONS = {
-    "endpoint": ("s3.endpoint",),
-    "access_key_id": ("s3.access-key-id", "client.access-key-id"),
-    "secret_access_key": ("s3.secret-access-key", "client.secret-access-key"),
-    "session_token": ("s3.session-token", "client.session-token"),
-    "region": ("s3.region", "client.region"),
-}
+_SCHEMES = {"s3": "s3://", "azure": "abfs://", "gcs": "gs://"}
 
-Options = tuple[tuple[str, str], ...]
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file is for the engine.
+
+    Attributes:
+        url: The URL that DataFusion reads it by; None where it cannot.
+        why_not: Why it cannot.
+    """
+
+    url: str | None
+    why_not: str = ""
 
 
 class ObjectStores:
@@ -41,81 +56,82 @@ class ObjectStores:
     def __init__(self, context: SessionContext) -> None:
         self._context = context
         self._lock = threading.Lock()
-        self._aliases: OrderedDict[tuple[str, Options], str] = OrderedDict()
+        self._aliases: OrderedDict[Store, str] = OrderedDict()
         self._made = 0
 
-    def url(self, location: str, io: FileIO) -> str:
-        """The URL by which DataFusion reads a file, its store made known to the engine.
+    def places(self, locations: Sequence[str], io: FileIO) -> list[Place]:
+        """Where files are for the engine, their stores made known to it.
 
         Args:
-            location: Where the file is, as the table's metadata has it.
-            io: Reads the table's files; its properties say how the store is reached.
-
-        Raises:
-            StorageError: The location cannot be told to DataFusion, or its kind of store cannot be read.
+            locations: Where the files are, as the table's metadata has it.
+            io: Reads the table's files; its properties say how the stores are reached.
         """
-        url = file_url(location)
-        scheme, _, rest = url.partition("://")
-        if scheme == "file":
-            return url
-        if scheme not in S3_SCHEMES:
-            raise StorageError(
-                f"cannot read {location}: tables in {scheme}:// cannot be read yet",
-                path=location,
-                hint="local files and s3:// can be read",
-            )
-        bucket, _, key = rest.partition("/")
-        return f"s3://{self._s3_alias(bucket, _s3_options(io.properties))}/{key}"
+        known: dict[tuple[int, str, str], str | UnreachableError] = {}
+        return [self._place(location, access_to(io, location), known) for location in locations]
 
-    def _s3_alias(self, bucket: str, options: Options) -> str:
+    def _place(self, location: str, io: FileIO, known: dict[tuple[int, str, str], str | UnreachableError]) -> Place:
+        local = local_path(location)
+        if local is not None:
+            return Place(file_url(local))
+        scheme, host, _ = split_location(location)
+        key = (id(io), scheme, host)  # files of one store differ in nothing but their keys
+        if key not in known:
+            try:
+                known[key] = self._base(find_store(location, io))
+            except UnreachableError as exc:
+                known[key] = exc
+        base = known[key]
+        if isinstance(base, UnreachableError):
+            return Place(None, str(base))
+        try:
+            return Place(f"{base}/{object_key(location)}")
+        except UnreachableError as exc:
+            return Place(None, str(exc))
+
+    def _base(self, store: Store) -> str:
         with self._lock:
-            alias = self._aliases.get((bucket, options))
+            alias = self._aliases.get(store)
             if alias is None:
-                alias = self._register_s3(bucket, options)
-            self._aliases.move_to_end((bucket, options))
-            return alias
+                alias = self._register(store)
+            self._aliases.move_to_end(store)
+            return f"{_SCHEMES[store.kind]}{alias}"
 
-    def _register_s3(self, bucket: str, options: Options) -> str:
-        taken = set(self._aliases.values())
-        alias = bucket
+    def _register(self, store: Store) -> str:
+        taken = {alias for other, alias in self._aliases.items() if other.kind == store.kind}
+        alias = store.bucket
         while alias in taken:
             self._made += 1
-            alias = f"{bucket}--{self._made}"
-        given = dict(options)
-        allow_http = urlsplit(given.get("endpoint", "")).scheme == "http"
-        self._context.register_object_store("s3://", AmazonS3(bucket, allow_http=allow_http, **given), alias)
-        self._aliases[bucket, options] = alias
+            alias = f"{store.bucket}--{self._made}"
+        try:
+            made = _BUILDERS[store.kind](store.bucket, dict(store.options))
+        except BaseException as exc:  # it panics over options that make no sense
+            if not isinstance(exc, Exception) and type(exc).__name__ != "PanicException":
+                raise
+            raise UnreachableError("the engine's own client does not take the options of this store") from exc
+        self._context.register_object_store(_SCHEMES[store.kind], made, alias)
+        self._aliases[store] = alias
         if len(self._aliases) > MAX_STORES:
-            _, oldest = self._aliases.popitem(last=False)
-            self._context.deregister_object_store("s3://", oldest)
+            oldest, old_alias = self._aliases.popitem(last=False)
+            self._context.deregister_object_store(_SCHEMES[oldest.kind], old_alias)
         return alias
 
 
-def file_url(location: str) -> str:
-    """A file's location as the URL that DataFusion reads it by, every special character quoted.
-
-    A raw ``%20`` in a path would open another file, and a raw ``*`` many.
-
-    Raises:
-        StorageError: The location cannot be told to DataFusion.
-    """
-    scheme, separator, rest = location.partition("://")
-    if not separator:
-        scheme, rest = "file", location.removeprefix("file:")
-    if scheme == "file":
-        return "file://" + quote(str(Path(rest).absolute()))
-    host, _, key = rest.partition("/")
-    if "//" in key or not urlsplit(f"{scheme}://{host}/").netloc:
-        raise StorageError(
-            f"cannot read {location}", path=location, hint="object keys with an empty part (//) cannot be read"
-        )
-    return f"{scheme}://{host}/{quote(key)}"
+def _s3(bucket: str, options: dict[str, str]) -> AmazonS3:
+    allow_http = options.pop("allow_http", None) is not None
+    return AmazonS3(bucket, allow_http=allow_http, **options)
 
 
-def _s3_options(properties: Mapping[str, object]) -> Options:
-    """What DataFusion's client is told; what is left out it takes from the environment, as PyIceberg's does."""
-    found = {
-        option: next((str(properties[key]) for key in keys if properties.get(key)), None)
-        for option, keys in _S3_OPTIONS.items()
-    }
-    return tuple((option, value) for option, value in sorted(found.items()) if value is not None)
+def _azure(container: str, options: dict[str, str]) -> MicrosoftAzure:
+    given: dict[str, Any] = dict(options)
+    emulator = given.pop("emulator", None) is not None
+    sas = given.pop("sas", None)
+    return MicrosoftAzure(
+        container, sas_query_pairs=split_sas(sas) if sas else None, use_emulator=emulator, allow_http=emulator, **given
+    )
+
+
+def _gcs(bucket: str, options: dict[str, str]) -> GoogleCloud:
+    return GoogleCloud(bucket, **options)
+
+
+_BUILDERS: dict[str, Callable[[str, dict[str, str]], object]] = {"s3": _s3, "azure": _azure, "gcs": _gcs}

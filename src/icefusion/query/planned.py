@@ -13,6 +13,7 @@ from pyiceberg.manifest import DataFile
 
 from icefusion.errors import ExecutionError, StorageError
 from icefusion.query.files import LiveFile
+from icefusion.query.io_scan import FileIOScan
 from icefusion.query.presence import check_present
 from icefusion.query.sources import Source
 from icefusion.query.translate import is_engine_error, translate
@@ -47,7 +48,7 @@ class PlannedQuery:
         frame: DataFrame,
         schema: pa.Schema,
         scans: tuple[ScanReport, ...],
-        sources: Sequence[Source],
+        sources: Sequence[Source | FileIOScan],
         files: Sequence[tuple[TableView, tuple[DataFile, ...]]],
         engine: object,
     ) -> None:

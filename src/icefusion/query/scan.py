@@ -18,6 +18,9 @@ columns must be planned without (`FileScan.may_hold_nan`).
 Deleted rows are taken out in two ways: those known by position right above the scan of their file
 (`icefusion.query.survivors`), those known by value from the union of all files that such deletes apply to
 (`icefusion.query.equality`). Files without deletes have a part in neither.
+
+Files in stores that the engine cannot reach are scanned through PyIceberg's file access (`icefusion.query.io_scan`),
+which leaves rows out by position itself. They make groups of their own; all else is the same.
 """
 
 from __future__ import annotations
@@ -34,11 +37,12 @@ import numpy.typing as npt
 import pyarrow as pa
 from datafusion import DataFrame, Expr
 from datafusion import functions as f
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import DoubleType, FloatType, NestedField
+from pyiceberg.types import DoubleType, FloatType, NestedField, PrimitiveType
 
 from icefusion.bridge.positions import Positions, sorted_positions
 from icefusion.bridge.pruning import schema_with_dropped_columns
@@ -49,7 +53,9 @@ from icefusion.query.equality import AgeClass, EqualityDeletes, KeySet, key_colu
 from icefusion.query.filelist import FileScanner
 from icefusion.query.files import FilePlan, LiveFile
 from icefusion.query.footers import FileShape, FooterReader
+from icefusion.query.io_scan import FileIOScan, IOScanner, RowsOf
 from icefusion.query.mapping import ColumnSource, map_columns
+from icefusion.query.object_stores import Place
 from icefusion.query.survivors import MAX_NUMBERED_SCANS, MAX_SINGLE_SCANS, surviving_rows
 from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN, TableView, view_schema
 
@@ -66,13 +72,19 @@ class FileScan:
         frame: The DataFrame over them.
         may_hold_nan: Whether a query over it must be planned without collecting statistics.
         filters_positions: Whether functions of ours look at its batches, which then should be large.
+        asks_places: Whether the engine is asked where rows lie.
         files_by_name: The files by what stands in `FILE_COLUMN`; empty for a view without it.
+        io_scans: Scans through PyIceberg's file access.
+        fallback: Why there are any of these; None where there are none.
     """
 
     frame: DataFrame
     may_hold_nan: bool = False
     filters_positions: bool = False
+    asks_places: bool = False
     files_by_name: Mapping[str, LiveFile] = field(default_factory=dict)
+    io_scans: tuple[FileIOScan, ...] = ()
+    fallback: str | None = None
 
 
 @dataclass(frozen=True)
@@ -96,15 +108,23 @@ class _Member:
 
     Attributes:
         file: The file.
-        url: Where the engine reads it.
+        place: Where the engine reads it.
         name: What the engine calls it.
         deleted: Positions of its rows that are not to be seen, ascending.
     """
 
     file: DataFile
-    url: str
+    place: Place
     name: str
     deleted: Array
+
+    @property
+    def store(self) -> str | None:
+        """The store it is in, as the engine knows it; None for one that it cannot reach."""
+        if self.place.url is None:
+            return None
+        parts = urlsplit(self.place.url)
+        return f"{parts.scheme}://{parts.netloc}"
 
 
 def scan_files(
@@ -116,6 +136,8 @@ def scan_files(
     *,
     used: frozenset[int] | None = None,
     without_statistics: Callable[[DataFrame], DataFrame],
+    threads: int = 1,
+    row_filter: BooleanExpression | None = None,
 ) -> FileScan:
     """A DataFrame over the rows of data files that are not deleted, in the shape of the view.
 
@@ -128,6 +150,8 @@ def scan_files(
         used: Top-level field ids of the columns that the query looks at, at least; None for all. Others are in the
             result but may lack the guard against NaN.
         without_statistics: Makes a frame that can be run while this one is still planned.
+        threads: So many parts of one scan through PyIceberg's file access are read at a time.
+        row_filter: True for every row that the query wants; None for all.
 
     Raises:
         StorageError: A file is missing or broken, or is not what its manifest says.
@@ -138,26 +162,32 @@ def scan_files(
     equality = EqualityDeletes(view, plan)
     mapper = _Mapper(view, equality.columns)
     positions = deletes.positions(plan.files, view.io)
-    members = [_member(view, live, scanner, positions) for live in plan.files]
+    members = _members(view, plan.files, scanner, positions)
     named_by_number = view.with_identity and _apart(plan.files, scanner)
     if named_by_number:
         members = [replace(member, name=str(number)) for number, member in enumerate(members)]
-    groups: dict[tuple[_Group, str, AgeClass | None], list[_Member]] = {}
+    groups: dict[tuple[_Group, str | None, AgeClass | None], list[_Member]] = {}
     shapes = footers.shapes(plan.data_files, view.io)
     for live, member, shape in zip(plan.files, members, shapes, strict=True):
         group = mapper.group_of(member.file, shape, used)
-        groups.setdefault((group, _store(member.url), equality.class_of(live)), []).append(member)
-    one_by_one = not scanner.native or sum(bool(len(member.deleted)) for member in members) <= MAX_SINGLE_SCANS
+        groups.setdefault((group, member.store, equality.class_of(live)), []).append(member)
+    native = [member for member in members if member.place.url is not None]
+    holed = sum(bool(len(member.deleted)) for member in native)
+    one_by_one = not scanner.native or holed <= MAX_SINGLE_SCANS
     frames: dict[bool, list[DataFrame]] = {False: [], True: []}
-    for (group, _, age), together in groups.items():
+    through_io = IOScanner(scanner.context, view, threads, row_filter)
+    for (group, store, age), together in groups.items():
         marks = () if age is None else equality.marks(age)
+        if store is None:
+            frames[age is not None].append(_scan_group(group, together, mapper, through_io, marks))
+            continue
         for part in _parts(together, one_by_one, named_by_number):
             frames[age is not None].append(_scan_group(group, part, mapper, scanner, marks, by_number=named_by_number))
     if frames[True]:
         left = equality.without_deleted(
             reduce(DataFrame.union, frames[True]),
             scanner.context,
-            lambda keys: _scan_deletes(view, keys, scanner, footers),
+            lambda keys: _scan_deletes(view, keys, scanner, footers, through_io),
             without_statistics,
         )
         shown = view_schema(view.schema, with_identity=view.with_identity).names
@@ -165,28 +195,34 @@ def scan_files(
     return FileScan(
         reduce(DataFrame.union, frames[False]),
         any(group.guarded for group, _, _ in groups) or equality.has_floats,
-        any(len(member.deleted) for member in members),
+        holed > 0,
+        bool(native) and (view.with_identity or holed > 0),
         _by_name(plan.files, members) if view.with_identity else {},
+        tuple(through_io.scans),
+        next((member.place.why_not for member in members if member.place.url is None), None),
     )
 
 
-def _scan_deletes(view: TableView, keys: KeySet, scanner: FileScanner, footers: FooterReader) -> DataFrame:
+def _scan_deletes(
+    view: TableView, keys: KeySet, scanner: FileScanner, footers: FooterReader, through_io: IOScanner
+) -> DataFrame:
     """The rows of equality delete files: their key columns, and what decides whether they apply."""
     columns = replace(view, schema=Schema(*keys.columns), with_identity=False, deleted=Positions(), excluded=None)
     mapper = _Mapper(columns, keys.columns)
-    groups: dict[tuple[_Group, str, int, int], list[_Member]] = {}
+    groups: dict[tuple[_Group, str | None, int, int], list[_Member]] = {}
     shapes = footers.shapes([entry.file for entry in keys.entries], view.io)
-    for entry, partition, shape in zip(keys.entries, keys.partitions, shapes, strict=True):
+    members = _members(columns, [LiveFile(entry.file) for entry in keys.entries], scanner, Positions())
+    for entry, partition, shape, member in zip(keys.entries, keys.partitions, shapes, members, strict=True):
         path = entry.file.file_path
         lacking = [source.column.name for source in mapper.columns(shape) if source.name is None]
         if lacking:
             raise StorageError(f"delete file {path} lacks column {lacking[0]}, by which it deletes", path=path)
-        member = _member(columns, LiveFile(entry.file), scanner, Positions())
-        key = mapper.group_of(entry.file, shape, frozenset()), _store(member.url), entry.sequence_number, partition
+        key = mapper.group_of(entry.file, shape, frozenset()), member.store, entry.sequence_number, partition
         groups.setdefault(key, []).append(member)
+    through_io = through_io.of_all_rows()
     frames = [
-        _scan_group(group, members, mapper, scanner, mark(age, partition))
-        for (group, _, age, partition), members in groups.items()
+        _scan_group(group, together, mapper, through_io if store is None else scanner, mark(age, partition))
+        for (group, store, age, partition), together in groups.items()
     ]
     return reduce(DataFrame.union, frames).select(*map(quoted, keys.names))
 
@@ -200,17 +236,17 @@ def _apart(files: Sequence[LiveFile], scanner: FileScanner) -> bool:
     return not scanner.native or len(files) <= MAX_NUMBERED_SCANS
 
 
-def _member(view: TableView, live: LiveFile, scanner: FileScanner, positions: Positions) -> _Member:
-    path = live.file.file_path
-    url = scanner.stores.url(path, view.io)
+def _members(view: TableView, files: Sequence[LiveFile], scanner: FileScanner, positions: Positions) -> list[_Member]:
+    places = scanner.stores.places([live.file.file_path for live in files], view.io)
+    return [_member(view, live.file, place, positions) for live, place in zip(files, places, strict=True)]
+
+
+def _member(view: TableView, file: DataFile, place: Place, positions: Positions) -> _Member:
+    path = file.file_path
     bitmaps = [held for held in (rows.get(path) for rows in (positions, view.deleted, view.excluded) if rows) if held]
     deleted = sorted_positions(reduce(or_, bitmaps) if bitmaps else None)
-    return _Member(live.file, url, unquote(urlsplit(url).path).removeprefix("/"), deleted)
-
-
-def _store(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
+    name = path if place.url is None else unquote(urlsplit(place.url).path).removeprefix("/")
+    return _Member(file, place, name, deleted)
 
 
 def _parts(members: list[_Member], one_by_one: bool, all_alone: bool) -> Iterator[list[_Member]]:
@@ -300,11 +336,23 @@ def _identity_fields(spec: PartitionSpec | None, missing: set[int]) -> tuple[tup
     )
 
 
+_PLACES = [pa.field(FILE_COLUMN, pa.string()), pa.field(POSITION_COLUMN, pa.int64())]
+
+
+def _bounded_columns(sources: Sequence[ColumnSource]) -> dict[str, NestedField]:
+    """The columns whose bounds in a file's footer are found by the column's name there."""
+    return {
+        source.name: source.column
+        for source in sources
+        if source.name is not None and "." not in source.name and isinstance(source.column.field_type, PrimitiveType)
+    }
+
+
 def _scan_group(
     group: _Group,
     members: Sequence[_Member],
     mapper: _Mapper,
-    scanner: FileScanner,
+    scanner: FileScanner | IOScanner,
     marks: Sequence[Expr] = (),
     *,
     by_number: bool = False,
@@ -312,11 +360,12 @@ def _scan_group(
     """The rows of a group: the view's columns; with marks also the key columns and the marks; its identity columns."""
     constants = dict(group.constants)
     with_identity = mapper.view.with_identity
-    holed = any(len(member.deleted) for member in members)
+    native = isinstance(scanner, FileScanner)
+    holed = native and any(len(member.deleted) for member in members)
     fields: list[pa.Field] = []
     columns: list[Expr] = []
-    positions = with_identity or holed
-    plain = not positions and not marks
+    positions = native and (with_identity or holed)
+    plain = not with_identity and not holed and not marks
     taken = set(group.shape.schema.names)
     shown = len(mapper.view.schema.fields)
     values: dict[int, Expr] = {}
@@ -345,7 +394,12 @@ def _scan_group(
         plain = plain and column.field_id not in group.guarded
         if number < shown:
             columns.append(named(expr, column))
-    frame = scanner.scan([member.url for member in members], pa.schema(fields))
+    if isinstance(scanner, FileScanner):
+        frame = scanner.scan([member.place.url for member in members if member.place.url], pa.schema(fields))
+    else:
+        places = _PLACES if with_identity else []
+        files = [RowsOf(member.file, member.name, member.deleted) for member in members]
+        frame = scanner.scan(files, pa.schema(fields + places), _bounded_columns(mapper.columns(group.shape)))
     if plain:
         return frame
     if positions:

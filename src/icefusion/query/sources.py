@@ -14,13 +14,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-from datafusion import DataFrame, SessionContext, col
+from datafusion import DataFrame, SessionContext
 from datafusion.catalog import Table
-from datafusion.functions import nanvl
 
 from icefusion.bridge.arrays import with_nulls_below
 from icefusion.errors import BindError, ExecutionError, IcefusionError, SchemaError
-from icefusion.naming import quote_identifier
+from icefusion.query.survivors import sealed
 
 __all__ = ["Source"]
 
@@ -170,7 +169,9 @@ class Source:
         if self.frame is not None:
             return self.frame
         if self.dataset is not None:
-            return _without_float_pushdown(context.read_table(Table(self.dataset)), self.schema)
+            # Conditions stay above it: the engine would leave them to the dataset altogether, and pyarrow answers some
+            # in another way. It finds NaN greater than nothing, and takes NULL NOT IN (1, 2, 3, 4) for true.
+            return sealed(context.read_table(Table(self.dataset)))
         assert self.batches is not None  # one of the three is there
         batches = [_without_hidden_values(batch) for batch in self.batches]
         partitions = _partitions(batches, threads) or [[_empty_batch(self.schema)]]
@@ -230,20 +231,6 @@ def _empty_batch(schema: pa.Schema) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], field.type) for field in schema], schema=schema)
 
 
-def _without_float_pushdown(frame: DataFrame, schema: pa.Schema) -> DataFrame:
-    """Keep conditions on floats out of the dataset: pyarrow finds NaN greater than nothing, DataFusion than all."""
-    floats = {field.name: field.type for field in schema if field.type in (pa.float32(), pa.float64())}
-    if not floats:
-        return frame
-    columns = []
-    for field in schema:
-        column = col(quote_identifier(field.name))
-        if field.name in floats:
-            column = nanvl(column, column).alias(field.name)
-        columns.append(column)
-    return frame.select(*columns)
-
-
 def _without_hidden_values(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with NULL in the fields of each NULL struct, where Arrow allows any value to lie.
 
@@ -284,8 +271,8 @@ class _StreamDataset(ds.Dataset):  # type: ignore[misc]
     def schema(self) -> pa.Schema:
         return self._source.schema
 
-    def scanner(self, columns: list[str] | None = None, filter: Any = None, **_: Any) -> _StreamScanner:  # noqa: A002
-        return _StreamScanner(self._source, columns, filter)
+    def scanner(self, columns: list[str] | None = None, **_: Any) -> _StreamScanner:
+        return _StreamScanner(self._source, columns)
 
     def get_fragments(self, filter: Any = None) -> list[_StreamFragment]:  # noqa: A002, ARG002
         return [_StreamFragment(self._source)]
@@ -303,19 +290,17 @@ class _StreamFragment:
         self,
         schema: pa.Schema | None = None,  # noqa: ARG002 - part of the protocol
         columns: list[str] | None = None,
-        filter: Any = None,  # noqa: A002
         **_: Any,
     ) -> _StreamScanner:
-        return _StreamScanner(self._source, columns, filter)
+        return _StreamScanner(self._source, columns)
 
 
 class _StreamScanner:
-    """Hands out the batches: the filter applied, then the columns chosen, as DataFusion relies on both."""
+    """Hands out the batches with the columns chosen; conditions stay above it."""
 
-    def __init__(self, source: Source, columns: list[str] | None, row_filter: Any) -> None:
+    def __init__(self, source: Source, columns: list[str] | None) -> None:
         self._source = source
         self._columns = list(source.schema.names) if columns is None else list(columns)
-        self._filter = row_filter
 
     @property
     def projected_schema(self) -> pa.Schema:
@@ -324,9 +309,7 @@ class _StreamScanner:
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         try:
             for batch in self._source.open():
-                whole = _without_hidden_values(batch)
-                kept = whole if self._filter is None else whole.filter(self._filter)
-                yield kept.select(self._columns)
+                yield _without_hidden_values(batch).select(self._columns)
         except GeneratorExit:
             raise
         except BaseException as exc:

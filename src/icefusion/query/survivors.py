@@ -31,6 +31,7 @@ __all__ = [
     "MAX_NUMBERED_SCANS",
     "MAX_SINGLE_SCANS",
     "SURVIVOR_BATCH_ROWS",
+    "lives",
     "sealed",
     "surviving_rows",
     "tells_places",
@@ -101,6 +102,22 @@ def tells_places(plan: str) -> bool:
         if "(" in rest or not below.startswith("TableScan:"):
             return False
     return True
+
+
+def lives(deleted: Array, start: int, count: int) -> pa.Array | None:
+    """For each of the rows of one file that lie behind each other whether it is not deleted; None where none is.
+
+    Args:
+        deleted: Positions in ascending order.
+        start: The position of the first row.
+        count: How many rows there are.
+    """
+    begin, end = np.searchsorted(deleted, np.array([start, start + count], deleted.dtype))
+    if begin == end:
+        return None
+    table = np.ones(count, dtype=bool)
+    table[deleted[begin:end] - np.uint32(start)] = False
+    return _booleans(table)
 
 
 def sealed(frame: DataFrame) -> DataFrame:
