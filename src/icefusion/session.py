@@ -37,8 +37,9 @@ from icefusion.errors import (
     UnsupportedStatementError,
 )
 from icefusion.execution import Executor, commit_unit
+from icefusion.query.constants import compute_version
 from icefusion.query.engine import Engine
-from icefusion.query.parameters import Parameters
+from icefusion.query.parameters import Parameters, bind_values
 from icefusion.query.sources import Source
 from icefusion.reports import Reporter, StatementReport
 from icefusion.result import Result
@@ -46,6 +47,7 @@ from icefusion.script import check_keyed, distribute
 from icefusion.sql import statements as st
 from icefusion.sql.names import parse_name
 from icefusion.sql.parser import parse_script
+from icefusion.sql.versions import has_computed_versions, with_versions
 from icefusion.sql.volatile import is_volatile_change
 from icefusion.table import IcebergTable
 from icefusion.transaction import Status, Transaction, TransactionState
@@ -54,6 +56,7 @@ from icefusion.writer import IcebergTableWriter
 __all__ = ["Session", "connect"]
 
 T = TypeVar("T")
+S = TypeVar("S", bound=st.Statement)
 
 # With a memory limit, this part of it belongs to the writer's own buffers and the rest to the engine.
 _WRITE_SHARE = 1 / 3
@@ -232,6 +235,7 @@ class Session:
             yield self._statement(statement, Given(parameters, named, progress, write_mode), idempotency_key)
 
     def _statement(self, statement: st.Statement, given: Given, idempotency_key: str | None) -> Result:
+        statement = self._with_versions(statement, given.parameters)
         match statement:
             case st.Begin(isolation):
                 return self._begin(isolation or "serializable")
@@ -282,7 +286,15 @@ class Session:
         _check_mode(write_mode)
         if idempotency_key is not None:
             check_keyed([change], in_transaction=self.in_transaction)
+        change = self._with_versions(change, params)
         return self._change(change, Given(params, sources, mode=write_mode), idempotency_key)
+
+    def _with_versions(self, statement: S, params: Parameters) -> S:
+        """The statement with the times and versions in it computed, once for all of it and all attempts."""
+        if not has_computed_versions(statement):
+            return statement
+        values = bind_values(st.parameters_of(statement), params)
+        return with_versions(statement, lambda version: compute_version(self._engine, version, values))
 
     def _change(self, change: st.Change, given: Given, idempotency_key: str | None) -> Result:
         """Run a change; alone, it is run again on the newest state where that gives the same as running it later."""

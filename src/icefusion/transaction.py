@@ -21,7 +21,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression, Or
-from pyiceberg.table.snapshots import Snapshot
 
 from icefusion.changes.staging import RowChange, Staging
 from icefusion.commit.catalog import CatalogClient, TableHandle
@@ -31,11 +30,11 @@ from icefusion.commit.idempotency import Landed, check_key, find_landed
 from icefusion.commit.operations import FileChange, TableChange
 from icefusion.commit.swap import can_swap_many
 from icefusion.config import Isolation
-from icefusion.errors import BindError, TransactionError
-from icefusion.naming import nearest
+from icefusion.errors import BindError, NamespaceNotFoundError, TableNotFoundError, TransactionError
 from icefusion.query.scan import TableView
+from icefusion.query.travel import Travel, named_version, resolve_named, resolve_version
 from icefusion.reports import CommitReport, Reporter, tell
-from icefusion.sql.statements import Name, VersionAsOf
+from icefusion.sql.statements import Name, TimeAsOf, VersionAsOf
 from icefusion.write.deletes import write_position_deletes
 
 if TYPE_CHECKING:
@@ -117,33 +116,50 @@ class TransactionState:
         """
         self.require_active()
         with self._lock:
-            new = [name for name in dict.fromkeys(names) if name not in self._names]
+            new = [name for name in dict.fromkeys(names) if name not in self._names and named_version(name) is None]
             if len(new) < 2:
                 return  # there is nothing to be together with
             for name, handle in zip(new, self.client.resolve_together(new), strict=True):
                 self._names[name] = handle.identifier
                 self._tables.setdefault(handle.identifier, PinnedTable(handle))
 
-    def view(self, name: Name, version: VersionAsOf | None) -> TableView:
+    def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> TableView:
         """What a statement of this transaction reads when it names a table, at a version or as it is now.
 
         Raises:
             BindError: There is no such snapshot, branch or tag.
         """
-        pinned = self.pin(name)
-        handle = pinned.handle
-        metadata = handle.metadata
-        if version is None:
+        pinned, travel = self._travel(name, version)
+        if travel is None:
             return self.view_of(pinned)
-        snapshot = find_snapshot(handle, version)
-        schema = metadata.schema() if snapshot.schema_id is None else metadata.schema_by_id(snapshot.schema_id)
+        handle = pinned.handle
         return TableView(
             name=handle.name,
-            metadata=metadata,
+            metadata=handle.metadata,
             io=handle.io,
-            snapshot_id=snapshot.snapshot_id,
-            schema=schema or metadata.schema(),
+            snapshot_id=travel.snapshot_id,
+            schema=travel.schema,
         )
+
+    def _travel(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> tuple[PinnedTable, Travel | None]:
+        """The table that a name stands for, and the version of it that name or version lead to; None for as it is."""
+        try:
+            pinned = self.pin(name)
+        except (TableNotFoundError, NamespaceNotFoundError) as missing:
+            named = named_version(name)
+            if named is None:
+                raise
+            try:
+                pinned = self.pin(named.table)
+            except (TableNotFoundError, NamespaceNotFoundError):
+                raise missing from None
+            if version is not None:
+                hint = f"read {named.table} at a version, or {name}"
+                raise BindError(f"{name} names a version already", hint=hint) from None
+            return pinned, resolve_named(pinned.handle.name, pinned.handle.metadata, named)
+        if version is None:
+            return pinned, None
+        return pinned, resolve_version(pinned.handle.name, pinned.handle.metadata, version)
 
     def view_of(self, pinned: PinnedTable) -> TableView:
         """A table as it is for the statements of this transaction."""
@@ -363,26 +379,3 @@ class Transaction:
             state.rollback()
         except Exception:  # the block's own error is what the caller has to hear
             logger.warning("rollback of transaction %s failed", state.id, exc_info=True)
-
-
-def find_snapshot(handle: TableHandle, version: VersionAsOf) -> Snapshot:
-    """The snapshot that a version names.
-
-    Raises:
-        BindError: There is no such snapshot, branch or tag.
-    """
-    metadata = handle.metadata
-    if isinstance(version.version, int):
-        snapshot = metadata.snapshot_by_id(version.version)
-        known: Iterable[str] = [str(s.snapshot_id) for s in metadata.snapshots[-5:]]
-        kind = "snapshot"
-    else:
-        ref = metadata.refs.get(version.version)
-        snapshot = metadata.snapshot_by_id(ref.snapshot_id) if ref is not None else None
-        known = sorted(metadata.refs)
-        kind = "branch or tag"
-    if snapshot is None:
-        near = nearest(str(version.version), known)
-        hint = f"did you mean {near}?" if near else f"known: {', '.join(known) or 'none yet'}"
-        raise BindError(f"{handle.name} has no {kind} {version.version}", hint=hint)
-    return snapshot

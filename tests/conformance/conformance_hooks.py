@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,28 @@ def _tag(catalog: Catalog, table: str, name: str) -> None:
     loaded.manage_snapshots().create_tag(snapshot.snapshot_id, name).commit()
 
 
+def _branch(catalog: Catalog, table: str, name: str) -> None:
+    loaded = catalog.load_table(table)
+    snapshot = loaded.current_snapshot()
+    assert snapshot is not None
+    loaded.manage_snapshots().create_branch(snapshot.snapshot_id, name).commit()
+
+
+def _date(catalog: Catalog, table: str, *times: str) -> None:
+    """Give the snapshots of a table the times at which they were made, in their order; the times are in UTC."""
+    location = catalog.load_table(table).metadata_location.removeprefix("file://")
+    metadata = json.loads(Path(location).read_text())
+    moments = [int(dt.datetime.fromisoformat(f"{time}+00:00").timestamp() * 1000) for time in times]
+    for kind in ("snapshots", "snapshot-log"):
+        for entry, moment in zip(metadata[kind], moments, strict=True):
+            entry["timestamp-ms"] = moment
+    metadata["metadata-log"] = []
+    changed = Path(location).with_name("00007-dated.metadata.json")
+    changed.write_text(json.dumps(metadata))
+    catalog.drop_table(table)
+    catalog.register_table(table, changed.as_uri())
+
+
 def _upgrade(catalog: Catalog, table: str) -> None:
     """Make a table one of format version 3, which PyIceberg reads and does not write."""
     location = catalog.load_table(table).metadata_location.removeprefix("file://")
@@ -88,6 +111,8 @@ HOOKS: dict[str, Callable[..., None]] = {
     "promote-column": _promote_column,
     "set-property": _set_property,
     "tag": _tag,
+    "branch": _branch,
+    "date": _date,
     "default": _default,
     "to-version-3": _upgrade,
 }

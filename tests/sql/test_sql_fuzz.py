@@ -18,7 +18,7 @@ from icefusion.errors import SQLError
 from icefusion.sql.lexer import Kind, tokenize
 from icefusion.sql.parser import parse_script
 from icefusion.sql.references import Edit, apply_edits, render_position, replace_tables, rewrite_identifiers
-from icefusion.sql.statements import Fragment, Query, Statement, fragments_of, parameters_of
+from icefusion.sql.statements import ComputedAsOf, Fragment, Query, Statement, fragments_of, parameters_of
 
 TEXT = """SELECT FROM JOIN LEFT ON WITH AS TABLE VALUES INSERT INTO CREATE NAMESPACE DROP IF NOT EXISTS NULL DEFAULT
     PARTITIONED BY ORDER BUCKET bucket day struct array map int decimal FOR VERSION OF UNION ALL EXCEPT IN LATERAL
@@ -31,14 +31,19 @@ WORDS = [*TEXT.split(), "\n"]
 SOUP = st.lists(st.sampled_from([*WORDS, " ", "\n"]), max_size=40)
 CREATE = "CREATE TABLE t (a struct<b: int not null>, c decimal(10, 2) DEFAULT 1) PARTITIONED BY (bucket(4, a.b) AS x)"
 CHANGING = [*CHANGES, *READING, *(marked.replace("^", "", 1) for marked, _, _ in MISTAKES)]
-TRAVEL = "SELECT ? FROM t FOR VERSION AS OF 'x' AS y, (TABLE u) WHERE a = ?"
+TRAVEL = [
+    "SELECT ? FROM t FOR VERSION AS OF 'x' AS y, (TABLE u) WHERE a = ?",
+    "SELECT ? FROM t FOR TIMESTAMP AS OF now() - INTERVAL '1' DAY y JOIN u FOR VERSION AS OF ? ON a = ?",
+    "MERGE INTO t USING u TIMESTAMP AS OF ? s ON t.a = s.a WHEN MATCHED AND b = ? THEN DELETE",
+    "SELECT * FROM t AT (TIMESTAMP => TIMESTAMP '2024-01-01'), u AT (VERSION => 1) v",
+]
 ALTERING = [*ALTERATIONS, *(marked.replace("^", "", 1) for marked, _, _ in ALTERING_MISTAKES)]
 MAKING = [
     "CREATE OR REPLACE TABLE t (a int, b struct<c: int COMMENT 'x'>, PRIMARY KEY (a) NOT ENFORCED) COMMENT 'y'",
     "REPLACE TABLE t LIKE s TBLPROPERTIES (a = 1)",
     "CREATE TABLE t (LIKE s) LOCATION 'x'",
 ]
-SEEDS = [*MAKING, *VIEWS, *CALLS, *READS, *STATEMENTS, *CHANGES, *READING, *ALTERATIONS, CREATE, TRAVEL]
+SEEDS = [*MAKING, *VIEWS, *CALLS, *READS, *STATEMENTS, *CHANGES, *READING, *ALTERATIONS, *TRAVEL, CREATE]
 LIMITS = settings(max_examples=200, deadline=None)
 
 
@@ -68,8 +73,10 @@ def check_parameters(statement: Statement) -> None:
     assert len(set(names)) == len(names)
     for fragment in fragments_of(statement):
         used = [token.text[1:] for token in tokenize(fragment.text) if token.kind is Kind.PARAMETER]
-        assert list(dict.fromkeys(used)) == list(fragment.parameters)
-        assert set(used) <= set(names)
+        versions = [table.version for table in fragment.tables]
+        travelled = [name for v in versions if isinstance(v, ComputedAsOf) for name in v.value.parameters]
+        assert {*used, *travelled} == set(fragment.parameters) <= set(names)
+        assert list(dict.fromkeys(used)) == [name for name in fragment.parameters if name in used]
 
 
 def check_fragment(text: str, query: Fragment) -> None:
@@ -77,6 +84,8 @@ def check_fragment(text: str, query: Fragment) -> None:
     if not query.shifts:
         assert text[query.offset :].startswith(query.text)
     for table in query.tables:
+        if isinstance(table.version, ComputedAsOf):
+            check_fragment(text, table.version.value)
         spelled = text[table.name.offset :][: table.end - table.start]
         assert query.text[table.start : table.end] == spelled
     replaced = replace_tables(query, ["( x )"] * len(query.tables))
@@ -188,6 +197,9 @@ def test_edits_leave_all_else_in_place(data: st.DataObject) -> None:
         "CREATE VIEW v (" + ", ".join(f"c{n}" for n in range(2_000)) + ") AS SELECT 1",
         "CALL system.p(" + ", ".join(f"a{n} => ?" for n in range(2_000)) + ")",
         "CALL system.p(" + "(" * 50_000,
+        "SELECT * FROM t FOR TIMESTAMP AS OF " + "(" * 50_000,
+        "SELECT * FROM " + "t FOR TIMESTAMP AS OF now() a, " * 5_000 + "u",
+        "SELECT * FROM t FOR TIMESTAMP AS OF " + "1 + " * 50_000 + "1",
         "a" * 200_000,
         "SELECT " + "-" * 200_000,
         "SELECT 1" + " NOT" * 50_000,

@@ -5,7 +5,7 @@ from sql_cases import READS, query, spelled
 
 from icefusion.errors import ParseError, UnsupportedStatementError
 from icefusion.sql.parser import parse_script
-from icefusion.sql.statements import CreateTable, Insert, VersionAsOf
+from icefusion.sql.statements import ComputedAsOf, CreateTable, Insert, VersionAsOf
 
 
 @pytest.mark.parametrize(("sql", "tables"), READS.items(), ids=READS)
@@ -79,15 +79,67 @@ def test_a_version_is_cut_out_of_the_query_and_kept(sql: str, text: str, version
     assert [parsed.text[table.start : table.end] for table in parsed.tables] == spelled(parsed)
 
 
+# What stands behind `FROM t` -> the time in it, and what is left.
+TIMES = {
+    "FOR TIMESTAMP AS OF '2024-01-01'": ("'2024-01-01'", ""),
+    "FOR TIMESTAMP AS OF '2024-01-01' x": ("'2024-01-01'", " x"),
+    "timestamp as of now() AS x": ("now()", " AS x"),
+    "FOR SYSTEM_TIME AS OF TIMESTAMP '2024-01-01' WHERE a = 1": ("TIMESTAMP '2024-01-01'", " WHERE a = 1"),
+    "SYSTEM_TIME AS OF now() - INTERVAL '1 day' x JOIN u ON true": (
+        "now() - INTERVAL '1 day'",
+        " x JOIN u ON true",
+    ),
+    "FOR TIMESTAMP AS OF now() - INTERVAL '1' DAY JOIN u ON true": ("now() - INTERVAL '1' DAY", " JOIN u ON true"),
+    "FOR TIMESTAMP AS OF now() - INTERVAL '1-2' YEAR TO MONTH, u": ("now() - INTERVAL '1-2' YEAR TO MONTH", ", u"),
+    "FOR TIMESTAMP AS OF CAST('2024' || '-01-01' AS date) day": ("CAST('2024' || '-01-01' AS date)", " day"),
+    "FOR TIMESTAMP AS OF '2024-01-01'::timestamp with time zone AT TIME ZONE 'UTC' z": (
+        "'2024-01-01'::timestamp with time zone AT TIME ZONE 'UTC'",
+        " z",
+    ),
+    "FOR TIMESTAMP AS OF CASE WHEN a < 1 THEN now() ELSE now() END z": (
+        "CASE WHEN a < 1 THEN now() ELSE now() END",
+        " z",
+    ),
+    'FOR TIMESTAMP AS OF $when "x"': ("$when", ' "x"'),
+    "FOR TIMESTAMP AS OF ? LIMIT 1": ("$1", " LIMIT 1"),
+    "FOR TIMESTAMP AS OF 1714557600 ORDER BY a": ("1714557600", " ORDER BY a"),
+    "AT (TIMESTAMP => now() - INTERVAL '1 hour') AS x": ("now() - INTERVAL '1 hour'", " AS x"),
+    "AT (timestamp => ?)": ("$1", ""),
+}
+
+
+@pytest.mark.parametrize(("rest", "expected"), TIMES.items(), ids=TIMES)
+def test_a_time_ends_where_no_operator_goes_on(rest: str, expected: tuple[str, str]) -> None:
+    for start, end in (("", ""), ("(", ")")):
+        parsed = query(f"SELECT * FROM {start}t {rest}{end}")
+        version = parsed.tables[0].version
+        assert isinstance(version, ComputedAsOf)
+        assert (version.kind, version.value.text) == ("timestamp", expected[0])
+        assert parsed.text == f"SELECT * FROM {start}t{expected[1]}{end}"
+
+
+def test_a_version_can_be_a_parameter() -> None:
+    parsed = query("SELECT ? FROM a FOR VERSION AS OF ? AS x, b AT (VERSION => ?), c TIMESTAMP AS OF ? y WHERE ? = 1")
+    assert parsed.text == "SELECT $1 FROM a AS x, b, c y WHERE $5 = 1"
+    assert parsed.parameters == ("1", "2", "3", "4", "5")
+    versions = [table.version for table in parsed.tables]
+    assert [(v.kind, v.value.text, v.value.parameters) for v in versions if isinstance(v, ComputedAsOf)] == [
+        ("version", "$2", ("2",)),
+        ("version", "$3", ("3",)),
+        ("timestamp", "$4", ("4",)),
+    ]
+
+
+def test_words_of_time_travel_can_be_aliases() -> None:
+    for alias in ("at", "version", "timestamp", "system_time"):
+        assert query(f"SELECT * FROM t {alias} JOIN u ON {alias}.a = u.a").tables[0].version is None
+
+
 @pytest.mark.parametrize(
     ("sql", "column", "message"),
     [
-        ("SELECT * FROM t FOR TIMESTAMP AS OF '2020-01-01'", 17, "as of a time"),
-        ("SELECT * FROM t FOR SYSTEM_TIME AS OF '2020-01-01'", 17, "as of a time"),
-        ("SELECT * FROM t TIMESTAMP AS OF '2020-01-01'", 17, "as of a time"),
         ("SELECT * FROM t FOR SYSTEM_TIME BETWEEN 1 AND 2", 17, "with AS OF only"),
         ("SELECT * FROM t AS OF VERSION 5", 17, "this form"),
-        ("SELECT * FROM t FOR VERSION AS OF ?", 35, "parameter"),
         ("SELECT * FROM 'rows.parquet'", 15, "file"),
         ("SELECT a INTO x FROM t", 10, "INTO"),
         ("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", 22, "WITH in front of INSERT"),
@@ -108,6 +160,19 @@ def test_what_would_not_read_the_current_rows_is_refused(sql: str, column: int, 
     [
         ("SELECT * FROM t x FOR VERSION AS OF 5", 19, "cannot be given here"),
         ("SELECT * FROM t x VERSION AS OF 5", 19, "cannot be given here"),
+        ("SELECT * FROM t x FOR TIMESTAMP AS OF now()", 19, "cannot be given here"),
+        ("SELECT * FROM t AS x AT (VERSION => 5)", 22, "cannot be given here"),
+        ("SELECT * FROM t AT (VERSION = 5)", 29, "'=>' behind VERSION"),
+        ("SELECT * FROM t AT (VERSION => x)", 32, "snapshot id"),
+        ("SELECT * FROM t AT (VERSION => 5", 33, "expected )"),
+        ("SELECT * FROM t AT (TIMESTAMP => )", 34, "expected a time"),
+        ("SELECT * FROM t FOR VERSION AS OF main", 35, "snapshot id"),
+        ("SELECT * FROM t FOR TIMESTAMP AS OF", 36, "expected a time"),
+        ("SELECT * FROM t FOR TIMESTAMP AS OF WHERE a = 1", 37, "expected a time"),
+        ("SELECT * FROM t FOR TIMESTAMP AS OF now() -", 44, "expected a time"),
+        ("SELECT * FROM t FOR TIMESTAMP AS OF now() - , u", 45, "expected a time"),
+        ("SELECT * FROM t FOR TIMESTAMP AS OF (SELECT max(a) FROM u)", 57, "u cannot be read here"),
+        ("SELECT * FROM t FOR TIMESTAMP AS OF (now()", 37, "never closed"),
         ("WITH x AS (SELECT 1) SELECT * FROM x FOR VERSION AS OF 5", 38, "defined by WITH"),
         ("SELECT * FROM t FOR VERSION AS OF", 34, "snapshot id"),
         ("SELECT * FROM t FOR VERSION AS OF 1.5", 35, "snapshot id"),

@@ -23,7 +23,7 @@ from icefusion.query.sources import Source
 from icefusion.sql.duplicates import name_duplicates
 from icefusion.sql.literals import exact_numbers
 from icefusion.sql.references import replace_tables, rewrite_identifiers
-from icefusion.sql.statements import Name, Query, TableReference, VersionAsOf
+from icefusion.sql.statements import ComputedAsOf, Name, Query, TableReference, TimeAsOf, VersionAsOf
 
 __all__ = ["Binding", "TableLookup", "bind_query"]
 
@@ -33,7 +33,7 @@ Binding = TableView | Source
 class TableLookup(Protocol):
     """Finds Iceberg tables for a query; a transaction is one."""
 
-    def view(self, name: Name, version: VersionAsOf | None) -> TableView:
+    def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> TableView:
         """What a statement reads when it names this table."""
         ...
 
@@ -55,7 +55,7 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]
     for reference in query.tables:
         binding = _bind(query, reference, tables, sources)
         bindings.append(binding)
-        replacements.append(_version_alias(reference) if reference.version is not None else None)
+        replacements.append(_alias(reference) if _needs_alias(reference) else None)
     bound = exact_numbers(replace_tables(query, replacements) if any(replacements) else query)
     bound = name_duplicates(bound)
     spellings = _spellings(bindings)
@@ -64,7 +64,13 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]
 
 def _bind(query: Query, reference: TableReference, tables: TableLookup, sources: Mapping[str, Binding]) -> Binding:
     if len(reference.name.parts) > 1:
-        return tables.view(reference.name, reference.version)
+        assert not isinstance(reference.version, ComputedAsOf)  # it is computed before its statement runs
+        try:
+            return tables.view(reference.name, reference.version)
+        except BindError as error:
+            if error.line is not None:
+                raise
+            raise BindError(error.message, sql=query.sql, offset=reference.name.offset, hint=error.hint) from error
     name = find_name(reference.name.parts[0], sources)
     if name is None:
         near = nearest(reference.name.parts[0].text, sources)
@@ -79,10 +85,20 @@ def _bind(query: Query, reference: TableReference, tables: TableLookup, sources:
     return sources[name]
 
 
-def _version_alias(reference: TableReference) -> str:
-    """A name of its own for a table at a version, shown to the rest of the query under the table's own name."""
-    assert reference.version is not None
-    unique = quote_identifier(f"{reference.name}@{reference.version.version}")
+def _needs_alias(reference: TableReference) -> bool:
+    """Whether the engine cannot read the name as it is: it knows no versions, and no names of more than three parts."""
+    return reference.version is not None or len(reference.name.parts) > 3
+
+
+def _alias(reference: TableReference) -> str:
+    """A name of its own for a table, shown to the rest of the query under the last part of the table's own name."""
+    match reference.version:
+        case VersionAsOf(version):
+            unique = quote_identifier(f"{reference.name}@{version!r}")
+        case TimeAsOf(timestamp_ms):
+            unique = quote_identifier(f"{reference.name}@{timestamp_ms}ms")
+        case _:
+            unique = quote_identifier(str(reference.name))
     if reference.has_alias:
         return unique
     return f"{unique} AS {quote_identifier(normalize(reference.name.parts[-1]))}"

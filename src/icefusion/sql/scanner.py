@@ -29,8 +29,8 @@ from icefusion.sql.frames import (
 from icefusion.sql.lexer import Kind, Token, read_identifier
 from icefusion.sql.parameters import ParameterList
 from icefusion.sql.references import Edit, apply_edits
-from icefusion.sql.statements import Fragment, Identifier, Name, Query, TableReference
-from icefusion.sql.travel import misplaced_version, read_version
+from icefusion.sql.statements import ComputedAsOf, Fragment, Identifier, Name, Query, TableReference, Version
+from icefusion.sql.travel import TravelExpression, misplaced_version, read_version
 
 __all__ = ["Span", "scan_alternatives", "scan_fragment", "scan_query"]
 
@@ -57,7 +57,7 @@ def scan_query(
 
     Raises:
         ParseError: parentheses do not match, a table name is missing, or parameters of two styles are mixed.
-        UnsupportedStatementError: a time travel clause of another form than ``FOR VERSION AS OF``, or another
+        UnsupportedStatementError: time travel of another form than ``AS OF``, or another
             construct that would do something else than reading.
     """
     last = len(tokens) - 1 if last is None else last
@@ -439,7 +439,7 @@ class _Scanner(Cursor):
         end = self.tokens[self.index - 1].end
         is_cte = len(parts) == 1 and self.visible[normalize(parts[0])] > 0
         travel = self.token
-        version = read_version(self)
+        version = self._version()
         if version is not None:
             if is_cte:
                 raise self.error(f"{name} is defined by WITH and has no versions", token=travel)
@@ -448,6 +448,19 @@ class _Scanner(Cursor):
             self.edits.append(Edit(end, cut_end, " " if touches else ""))
         if not is_cte:
             self.tables.append(TableReference(name, token.start, end, version, self._at_alias()))
+
+    def _version(self) -> Version | None:
+        """Step over a time travel clause. A value to compute is a piece of its own, whose parameters count here too."""
+        found = read_version(self)
+        if not isinstance(found, TravelExpression):
+            return found
+        value = scan_fragment(self.sql, self.tokens, found.first, found.last, self.parameters)
+        if value.tables:
+            place = next(token for token in self.tokens if token.start == value.tables[0].name.offset)
+            hint = "read it first, and pass the time as a parameter"
+            raise self.error(f"{value.tables[0].name} cannot be read here", token=place, hint=hint)
+        self.used += [(value.offset, name) for name in value.parameters]
+        return ComputedAsOf(found.kind, value)
 
     def _part(self) -> Identifier:
         identifier = read_identifier(self.token)

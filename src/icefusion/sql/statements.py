@@ -24,6 +24,7 @@ __all__ = [
     "Change",
     "ColumnDefinition",
     "Commit",
+    "ComputedAsOf",
     "CreateNamespace",
     "CreateTable",
     "CreateView",
@@ -55,10 +56,12 @@ __all__ = [
     "SortTerm",
     "Statement",
     "TableReference",
+    "TimeAsOf",
     "TransformTerm",
     "Truncate",
     "TypeText",
     "Update",
+    "Version",
     "VersionAsOf",
     "ViewColumn",
     "fragments_of",
@@ -71,6 +74,30 @@ class VersionAsOf:
     """``FOR VERSION AS OF``: a snapshot id, or the name of a branch or tag."""
 
     version: int | str
+
+
+@dataclass(frozen=True)
+class TimeAsOf:
+    """``FOR TIMESTAMP AS OF``: what was current then, in milliseconds since 1970-01-01 UTC."""
+
+    timestamp_ms: int
+
+
+@dataclass(frozen=True)
+class ComputedAsOf:
+    """A version given as a parameter, or a time as an expression; before its statement runs, one of the others.
+
+    Attributes:
+        kind: What the value is to become.
+        value: An expression over no table. Its parameters are listed in the query's as well.
+    """
+
+    kind: Literal["version", "timestamp"]
+    value: Fragment
+
+
+Version = VersionAsOf | TimeAsOf | ComputedAsOf
+"""An earlier state of a table."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +115,7 @@ class TableReference:
     name: Name
     start: int
     end: int
-    version: VersionAsOf | None = None
+    version: Version | None = None
     has_alias: bool = False
 
 
@@ -100,6 +127,7 @@ class Fragment:
         text: The piece; time travel clauses cut out, ``?`` numbered as ``$1``, ``$2``...; otherwise as written.
         tables: The tables in its FROM clauses, in order of appearance (each appearance is listed).
         parameters: The names of its parameters without ``$``, in order of first appearance: ``("1", "2")``, ``("a",)``.
+            Those in the versions of its tables are among them.
         sql: The whole text that the user gave, for error messages.
         offset: Where the piece begins in ``sql``.
         shifts: Where ``text`` and ``sql`` part: pairs of a place in ``text`` and the one in ``sql`` that it came from,
