@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
+from pyiceberg.partitioning import PartitionField
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.name_mapping import parse_mapping_from_json, update_mapping
 from pyiceberg.transforms import IdentityTransform, VoidTransform
 from pyiceberg.types import NestedField
 
 from icefusion.bridge.evolution.draft import Draft
-from icefusion.bridge.evolution.tree import column_paths, listed
+from icefusion.bridge.evolution.tree import column_paths
 from icefusion.errors import SchemaError
 
-__all__ = ["NAME_MAPPING", "follow_paths", "map_names"]
+__all__ = ["NAME_MAPPING", "check_partition_names", "follow_paths", "map_names"]
 
 NAME_MAPPING = "schema.name-mapping.default"
 """The property that says which ids the columns of files without ids have, by name."""
@@ -27,7 +31,8 @@ _COLUMN_PROPERTIES = (
 def follow_paths(draft: Draft, before: dict[int, str]) -> None:
     """Check the names that columns got, and let the properties that speak of columns speak of them still."""
     after = column_paths(draft.fields)
-    _check_partition_names(draft, {path: i for i, path in after.items() if before.get(i) != path})
+    new = {path: field_id for field_id, path in after.items() if before.get(field_id) != path}
+    check_partition_names(draft.base, draft.partition, new, after)
     moved = {path: after.get(i) for i, path in before.items() if after.get(i) != path}
     if not moved:
         return
@@ -37,14 +42,28 @@ def follow_paths(draft: Draft, before: dict[int, str]) -> None:
         path = key[len(prefix) :] if prefix else ""
         if prefix is None or path not in moved:
             properties[key] = value
-        elif (new := moved[path]) is not None:
-            properties[prefix + new] = value
+        elif (now := moved[path]) is not None:
+            properties[prefix + now] = value
     draft.properties = properties
 
 
-def _check_partition_names(draft: Draft, paths: dict[str, int]) -> None:
-    """Refuse columns that are named as a partition field of something else: readers bind both by name."""
-    specs = (draft.partition, *(spec.fields for spec in draft.base.partition_specs))
+def check_partition_names(
+    metadata: TableMetadata, fields: Sequence[PartitionField], paths: Mapping[str, int], known: Mapping[int, str]
+) -> None:
+    """Refuse columns that are named as a partition field, of whatever spec, that is made from something else.
+
+    The reference implementation binds all specs that a table has had to its current columns, and does not open it then.
+
+    Args:
+        metadata: The table.
+        fields: The partition fields that it is to have.
+        paths: The columns to look at.
+        known: The paths of the columns that there are, for messages.
+
+    Raises:
+        SchemaError: Naming both.
+    """
+    specs = (fields, *(spec.fields for spec in metadata.partition_specs))
     parts = {part.name.lower(): part for fields in reversed(specs) for part in fields}
     for path, field_id in paths.items():
         part = parts.get(path.lower())
@@ -52,10 +71,10 @@ def _check_partition_names(draft: Draft, paths: dict[str, int]) -> None:
             continue
         if part.source_id != field_id or not isinstance(part.transform, IdentityTransform | VoidTransform):
             raise SchemaError(
-                f"column {path} would have the name of a partition field of the table: {part.name} is "
-                f"{part.transform} of {listed(draft, [part.source_id]) or 'a dropped column'}",
+                f"column {path} would have the name of a partition field of the table: {part.name} is or was "
+                f"{part.transform} of {known.get(part.source_id, 'a dropped column')}",
                 column=path,
-                hint="choose another name",
+                hint="choose another name: readers bind partition fields that a table has or had by their names",
             )
 
 

@@ -27,7 +27,7 @@ from icefusion.bridge.evolution.draft import (
     schema_updates,
     spec_updates,
 )
-from icefusion.bridge.evolution.following import NAME_MAPPING
+from icefusion.bridge.evolution.following import NAME_MAPPING, check_partition_names
 from icefusion.bridge.evolution.properties import check_properties
 from icefusion.bridge.evolution.tree import column_paths, fresh_type, with_holders
 
@@ -57,7 +57,7 @@ def replacement(
         location: Where new files go; None leaves it.
 
     Raises:
-        SchemaError: Two columns have the same dotted path.
+        SchemaError: Two columns have the same dotted path, or one has the name of an older partition field.
         ConfigurationError: A property has a value that makes no sense.
     """
     check_properties(properties)
@@ -70,6 +70,8 @@ def replacement(
         updates.append(RemoveSnapshotRefUpdate(ref_name=MAIN_BRANCH))
     updates += schema_updates(metadata, renewed)
     fields = [part.model_copy(update={"source_id": ids[part.source_id]}) for part in spec.fields]
+    paths = column_paths(renewed.fields)
+    check_partition_names(metadata, fields, {path: field_id for field_id, path in paths.items()}, paths)
     updates += spec_updates(metadata, _renumbered(metadata, fields, version))
     order = [key.model_copy(update={"source_id": ids[key.source_id]}) for key in sort_order.fields]
     updates += order_updates(metadata, order)
