@@ -31,6 +31,8 @@ from icefusion.commit.operations import FileChange, TableChange
 from icefusion.commit.swap import can_swap_many
 from icefusion.config import Isolation
 from icefusion.errors import BindError, NamespaceNotFoundError, TableNotFoundError, TransactionError
+from icefusion.generated_tables import find_generated, tables_told_of
+from icefusion.query.generated import GeneratedSource
 from icefusion.query.scan import TableView
 from icefusion.query.travel import Travel, named_version, resolve_named, resolve_version
 from icefusion.reports import CommitReport, Reporter, tell
@@ -116,20 +118,28 @@ class TransactionState:
         """
         self.require_active()
         with self._lock:
-            new = [name for name in dict.fromkeys(names) if name not in self._names and named_version(name) is None]
+            names = dict.fromkeys(tables_told_of(self, names))
+            new = [name for name in names if name not in self._names and named_version(name) is None]
             if len(new) < 2:
                 return  # there is nothing to be together with
             for name, handle in zip(new, self.client.resolve_together(new), strict=True):
                 self._names[name] = handle.identifier
                 self._tables.setdefault(handle.identifier, PinnedTable(handle))
 
-    def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> TableView:
+    def has_table(self, name: Name) -> bool:
+        """Whether a name stands for a table of the catalog."""
+        return name in self._names or self.client.find_named(name) is not None
+
+    def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> TableView | GeneratedSource:
         """What a statement of this transaction reads when it names a table, at a version or as it is now.
 
         Raises:
             BindError: There is no such snapshot, branch or tag.
         """
-        pinned, travel = self._travel(name, version)
+        generated = find_generated(self, name, version)
+        if generated is not None:
+            return generated
+        pinned, travel = self.travel(name, version)
         if travel is None:
             return self.view_of(pinned)
         handle = pinned.handle
@@ -141,7 +151,7 @@ class TransactionState:
             schema=travel.schema,
         )
 
-    def _travel(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> tuple[PinnedTable, Travel | None]:
+    def travel(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> tuple[PinnedTable, Travel | None]:
         """The table that a name stands for, and the version of it that name or version lead to; None for as it is."""
         try:
             pinned = self.pin(name)

@@ -32,6 +32,7 @@ from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import TableUpdate
 from sqlalchemy import Connection, Engine, Select, and_, bindparam, or_, select
 
+from icefusion.bridge.metadata_names import METADATA_TABLES, nearest_metadata_table, split_metadata_name
 from icefusion.commit.pools import PoolStats, sql_stats
 from icefusion.commit.rest import PooledRestCatalog, offers_transactions
 from icefusion.commit.translate import translated
@@ -40,6 +41,7 @@ from icefusion.errors import (
     IcefusionError,
     NamespaceNotFoundError,
     TableNotFoundError,
+    UnsupportedStatementError,
 )
 from icefusion.naming import nearest
 from icefusion.sql.statements import Name
@@ -179,15 +181,42 @@ class CatalogClient:
 
         Raises:
             TableNotFoundError: There is none, or more than one; the hint names the nearest.
+            UnsupportedStatementError: It stands for a metadata table, which can be read in queries only.
+        """
+        handle = self.find_named(name)
+        if handle is None:
+            raise self._metadata_table(name) or self._unknown_table(self.split(name))
+        return handle
+
+    def find_named(self, name: Name) -> TableHandle | None:
+        """The newest state of the table that a name stands for, as in `resolve`; None where there is none.
+
+        Raises:
+            TableNotFoundError: There is more than one.
         """
         identifier = self.split(name)
         try:
             return self.load(identifier)
-        except (TableNotFoundError, NamespaceNotFoundError) as missing:
+        except (TableNotFoundError, NamespaceNotFoundError):
             found = self._find_ignoring_case(identifier, name)
-            if found is None:
-                raise self._unknown_table(identifier) from missing
-            return self.load(found)
+            return None if found is None else self.load(found)
+
+    def _metadata_table(self, name: Name) -> IcefusionError | None:
+        """The error for a name like ``ns.t.snapshots``, if there is a table ``ns.t``."""
+        meant = split_metadata_name(name)
+        table = self.find_named(meant.table) if meant is not None else None
+        if meant is None or table is None:
+            return None
+        if meant.is_known:
+            return UnsupportedStatementError(
+                f"{table.name}.{meant.kind} is a metadata table, which can be read and not changed",
+                hint=f"read it in a query: SELECT * FROM {name}",
+            )
+        near = nearest_metadata_table(meant.kind)
+        return TableNotFoundError(
+            f"table {table.name} has no metadata table {meant.kind}",
+            hint=f"did you mean {meant.table}.{near}?" if near else f"there are {', '.join(METADATA_TABLES)}",
+        )
 
     def _find_ignoring_case(self, identifier: tuple[str, ...], name: Name) -> tuple[str, ...] | None:
         *levels, last = name.parts

@@ -27,6 +27,7 @@ from datafusion.catalog import Catalog, Schema, Table
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema as IcebergSchema
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.positions import Positions
@@ -38,6 +39,7 @@ from icefusion.query.deletes import DeleteReader
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
+from icefusion.query.generated import GeneratedSource
 from icefusion.query.io_scan import FileIOScan
 from icefusion.query.planned import PlannedQuery, translated
 from icefusion.query.scan import FileScan, TableView, scan_files, view_schema
@@ -167,7 +169,9 @@ class Engine:
         tables = _by_key(query, keys, bindings)
         values = dict(parameters or {})
         views = {key: binding for key, binding in tables.items() if isinstance(binding, TableView)}
-        frames = {key: self._source_frame(b) for key, b in tables.items() if isinstance(b, Source)}
+        generated = {key: binding for key, binding in tables.items() if isinstance(binding, GeneratedSource)}
+        sources = {key: binding for key, binding in tables.items() if isinstance(binding, Source)}
+        frames = {key: self._source_frame(source) for key, source in sources.items() if key not in generated}
         collect_statistics = not any(isinstance(b, Source) and b.frame is not None for b in bindings)
         usual_rows = self._batch_rows
         scans: list[ScanReport] = []
@@ -177,16 +181,11 @@ class Engine:
         located: set[TableKey] = set()
         parts_of_structs = False
         whole: tuple[LiveFile, ...] = ()
-        if views:
-            with self._lock:
-                empty = {
-                    key: self._scanner.empty_table(view_schema(view.schema, with_identity=view.with_identity))
-                    for key, view in views.items()
-                }
-            with translated(query, planning=True):
-                draft = self._draft(query, {**empty, **frames}, values)
-                wanted = find_wanted(draft, {key: view.schema for key, view in views.items()})
-                parts_of_structs = "get_field(" in draft.optimized_logical_plan().display_indent()
+        if views or generated:
+            draft, wanted = self._drafted(query, {**views, **generated}, frames, values)
+            parts_of_structs = "get_field(" in draft.optimized_logical_plan().display_indent()
+            sources |= {key: b.narrowed(wanted[key].row_filter, self._manifests) for key, b in generated.items()}
+            frames |= {key: self._source_frame(sources[key]) for key in generated}
             for key, view in views.items():
                 rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
                 scan, report, found, all_rows = self._scan(view, wanted[key], rest, threads or self._threads)
@@ -219,12 +218,25 @@ class Engine:
                 planned_frame = self._planned(query, frames, values, settings)
             frame, optimized = planned_frame
             schema = _without_view_types(optimized.schema().remove_metadata())
-        sources = [binding for binding in tables.values() if isinstance(binding, Source)]
-        planned = PlannedQuery(query, frame, schema, tuple(scans), [*sources, *io_scans], files, self)
+        planned = PlannedQuery(query, frame, schema, tuple(scans), [*sources.values(), *io_scans], files, self)
         planned.files_by_name = by_name
         planned.whole_files = whole
         planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
         return planned
+
+    def _drafted(
+        self,
+        query: Query,
+        tables: Mapping[TableKey, TableView | GeneratedSource],
+        frames: Mapping[TableKey, DataFrame],
+        values: dict[str, pa.Scalar],
+    ) -> tuple[DataFrame, dict[TableKey, Wanted]]:
+        """The query over empty tables, and what it wants of each."""
+        with self._lock:
+            empty = {key: self._scanner.empty_table(_shape(binding)) for key, binding in tables.items()}
+        with translated(query, planning=True):
+            draft = self._draft(query, {**empty, **frames}, values)
+            return draft, find_wanted(draft, {key: _fields(binding) for key, binding in tables.items()})
 
     def _planned_plainly(
         self,
@@ -418,9 +430,21 @@ def _by_key(query: Query, keys: Sequence[TableKey], bindings: Sequence[Binding])
     return tables
 
 
+def _fields(binding: TableView | GeneratedSource) -> IcebergSchema:
+    return binding.schema if isinstance(binding, TableView) else binding.fields
+
+
+def _shape(binding: TableView | GeneratedSource) -> pa.Schema:
+    if isinstance(binding, TableView):
+        return view_schema(binding.schema, with_identity=binding.with_identity)
+    return binding.schema
+
+
 def _same(one: Binding, other: Binding) -> bool:
     if one is other:
         return True
+    if isinstance(one, GeneratedSource) and isinstance(other, GeneratedSource):
+        return one.identity == other.identity
     if not isinstance(one, TableView) or not isinstance(other, TableView):
         return False
     if one.metadata is not other.metadata and one.metadata != other.metadata:

@@ -33,7 +33,7 @@ Binding = TableView | Source
 class TableLookup(Protocol):
     """Finds Iceberg tables for a query; a transaction is one."""
 
-    def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> TableView:
+    def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> Binding:
         """What a statement reads when it names this table."""
         ...
 
@@ -119,4 +119,11 @@ def _column_names(binding: Binding) -> Iterable[str]:
     schema: Schema | pa.Schema = binding.schema
     if isinstance(schema, Schema):
         return [part for name in schema.column_names for part in name.split(".")]
-    return list(schema.names)
+    return _arrow_names(schema)
+
+
+def _arrow_names(fields: Iterable[pa.Field]) -> Iterable[str]:
+    for field in fields:
+        yield field.name
+        if pa.types.is_struct(field.type):
+            yield from _arrow_names(field.type)

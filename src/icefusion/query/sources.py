@@ -9,7 +9,7 @@ second scan of it (a self join, a repeated run) is an error that says so instead
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -196,6 +196,14 @@ class Source:
             self._opened = True
         return self._checked(self._open_stream())
 
+    def open_columns(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:  # noqa: ARG002 - all are there anyway
+        """The batches of a stream with some columns, or with more.
+
+        Raises:
+            ExecutionError: The stream was read before.
+        """
+        return self.open()
+
     def _checked(self, stream: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         batches = iter(stream)
         try:
@@ -308,7 +316,7 @@ class _StreamScanner:
 
     def to_batches(self) -> Iterator[pa.RecordBatch]:
         try:
-            for batch in self._source.open():
+            for batch in self._source.open_columns(self._columns):
                 yield _without_hidden_values(batch).select(self._columns)
         except GeneratorExit:
             raise
