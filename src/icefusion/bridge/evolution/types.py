@@ -28,9 +28,6 @@ from icefusion.errors import SchemaError
 
 __all__ = ["promoted"]
 
-_MICROSECONDS_A_DAY = 86_400_000_000
-_EPOCH = dt.date(1970, 1, 1)
-
 
 def promoted(field: NestedField, kind: IcebergType, path: str, version: int) -> NestedField:
     """A column of another type.
@@ -53,6 +50,14 @@ def promoted(field: NestedField, kind: IcebergType, path: str, version: int) -> 
             expected=_allowed(old, version),
             found=type_name(kind),
             hint=hint,
+        )
+    if isinstance(kind, TimestampNanoType) and (field.initial_default, field.write_default) != (None, None):
+        raise SchemaError(
+            f"column {path} has a default, and defaults of type {type_name(kind)} cannot be stored yet",
+            column=path,
+            expected="timestamp",
+            found=type_name(kind),
+            hint=f"{path} may become timestamp",
         )
     return field.model_copy(
         update={
@@ -110,8 +115,7 @@ def _refusal(old: IcebergType, new: IcebergType, path: str, version: int) -> tup
 
 
 def _promoted_default(value: Any, old: IcebergType, new: IcebergType) -> Any:
-    """A default in the terms of the new type; the numbers that stand for it are the same but for dates."""
-    if value is None or not isinstance(old, DateType):
-        return value
-    days = (value - _EPOCH).days if isinstance(value, dt.date) else int(value)
-    return days * _MICROSECONDS_A_DAY * (1000 if isinstance(new, TimestampNanoType) else 1)
+    """A default as PyIceberg holds those of the new type; it is the same value but for dates."""
+    if isinstance(value, dt.date) and isinstance(old, DateType) and isinstance(new, TimestampType):
+        return dt.datetime.combine(value, dt.time())
+    return value
