@@ -1,6 +1,8 @@
 """ALTER TABLE and COMMENT ON: each action in each spelling, lists of them, and mistakes."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from icefusion.errors import ParseError
 from icefusion.sql.alterations import (
@@ -302,3 +304,74 @@ def test_a_mistake_is_told_at_its_place(marked: str, message: str, hint: str | N
         assert "did you mean" not in (caught.value.hint or "")
     else:
         assert hint in (caught.value.hint or "")
+
+
+NAMES = st.sampled_from(["a", "b", "partition", "first", "to", '"set"', "key", '"A b"', "value", "type", "comment"])
+PATHS = st.lists(NAMES, min_size=1, max_size=3).map(".".join)
+TYPES = st.sampled_from(
+    [
+        ("int", INT),
+        ("decimal(10, 2)", TypeText("decimal", (10, 2))),
+        ("array<string>", TypeText("array", (), (STRING,), (), (False,))),
+        ("struct<b: int comment 'x'>", TypeText("struct", (), (INT,), ("b",), (False,), child_comments=("x",))),
+        ("timestamp with time zone", TypeText("timestamp with time zone")),
+        ("int[]", TypeText("array", (), (INT,), (), (False,))),
+    ]
+)
+PLACES = st.sampled_from(
+    [("FIRST", Place("first")), ("AFTER q", Place("after", word("q"))), ('BEFORE "Q"', Place("before", word('"Q"')))]
+)
+DEFAULTS = st.sampled_from(
+    ["1", "-1 + (2)", "'it''s, so'", "CAST('x' AS string)", "NULL", "first(1, 2)", "1 IS NOT NULL"]
+)
+
+
+def shuffled(draw: st.DrawFn, parts: list[str]) -> str:
+    return " ".join(draw(st.permutations(parts)))
+
+
+@st.composite
+def additions(draw: st.DrawFn) -> tuple[str, list[Alteration]]:
+    name, (spelled, kind) = draw(PATHS), draw(TYPES)
+    required = draw(st.sampled_from([("", False), ("NULL", False), ("NOT NULL", True)]))
+    default = draw(st.none() | DEFAULTS)
+    comment = draw(st.none() | st.sampled_from(["", "x, y", "FIRST"]))
+    place = draw(st.none() | PLACES)
+    options = [required[0]] if required[0] else []
+    options += [f"DEFAULT {default}"] if default is not None else []
+    options += [f"COMMENT '{comment}'"] if comment is not None else []
+    options += [place[0]] if place is not None else []
+    text = f"ADD COLUMN {name} {spelled} {shuffled(draw, options)}"
+    return text, [AddColumn(path(name), kind, required[1], default, comment, place[1] if place else None)]
+
+
+@st.composite
+def changes(draw: st.DrawFn) -> tuple[str, list[Alteration]]:
+    """Several changes of one column, in any order."""
+    name = draw(PATHS)
+    default, (spelled, kind), place = draw(DEFAULTS), draw(TYPES), draw(PLACES)
+    possible: list[tuple[str, Alteration]] = [
+        (f"TYPE {spelled}", SetColumnType(path(name), kind)),
+        (f"SET DEFAULT {default}", SetColumnDefault(path(name), default)),
+        ("DROP NOT NULL", SetRequired(path(name), False)),
+        ("COMMENT 'x'", SetColumnComment(path(name), "x")),
+        (place[0], MoveColumn(path(name), place[1])),
+    ]
+    chosen = draw(st.permutations(possible))[: draw(st.integers(1, 5))]
+    verb = draw(st.sampled_from(["ALTER COLUMN", "CHANGE COLUMN", "alter"]))
+    return f"{verb} {name} {' '.join(text for text, _ in chosen)}", [change for _, change in chosen]
+
+
+@st.composite
+def others(draw: st.DrawFn) -> tuple[str, list[Alteration]]:
+    text = draw(st.sampled_from(list(ACTIONS)))
+    return text, list(ACTIONS[text])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(additions() | changes() | others(), min_size=1, max_size=5))
+def test_any_list_of_actions_is_read_as_it_was_meant(parts: list[tuple[str, list[Alteration]]]) -> None:
+    text = "ALTER TABLE t " + ", ".join(text for text, _ in parts)
+    statement = parse_statement(text)
+    assert isinstance(statement, AlterTable)
+    assert list(statement.actions) == [action for _, actions in parts for action in actions]

@@ -9,6 +9,7 @@ from icefusion.naming import find_name, nearest, normalize
 from icefusion.sql.alterations import ColumnPath, Place
 from icefusion.sql.column_types import parse_type
 from icefusion.sql.cursor import Cursor
+from icefusion.sql.extents import completes_operand
 from icefusion.sql.lexer import Kind, Token
 from icefusion.sql.statements import ColumnDefinition, Identifier, Name
 
@@ -260,12 +261,9 @@ def _expect_not_enforced(cursor: Cursor, begin: Token) -> None:
 
 
 def _ends_default(cursor: Cursor, also_end: Sequence[str]) -> bool:
-    before = cursor.tokens[cursor.index - 1].key
-    if cursor.at("NULL"):
-        return before not in ("IS", "NOT", "THEN", "ELSE") and cursor.tokens[cursor.index - 1].kind is not Kind.OPERATOR
-    if cursor.at("COMMENT", "DEFAULT", *_CONSTRAINTS, *also_end):
-        return True
-    return cursor.at_words("NOT", "NULL") and before != "IS"
+    if cursor.at("NULL") or cursor.at_words("NOT", "NULL"):
+        return completes_operand(cursor.tokens[cursor.index - 1])
+    return cursor.at("COMMENT", "DEFAULT", *_CONSTRAINTS, *also_end)
 
 
 def _option_hint(cursor: Cursor) -> str | None:

@@ -250,7 +250,10 @@ def _parse_property_value(cursor: Cursor) -> str:
     if token.kind is Kind.QUOTED:
         raise cursor.unexpected("a value", hint="strings stand in single quotes: 'text'")
     if cursor.at("ARRAY", "MAP"):
-        hint = "partitioning and sort order have clauses of their own: PARTITIONED BY (...) and ORDER BY (...)"
+        hint = (
+            "partitioning and order have words of their own: PARTITIONED BY (...) and ORDER BY (...) when a table is "
+        )
+        hint += "made, ADD PARTITION FIELD and WRITE ORDERED BY in ALTER TABLE"
         raise cursor.unsupported("a property is a single value", hint)
     if token.kind is Kind.WORD and token.key != "NULL" and cursor.ahead().key != "(":
         text = cursor.take().text
