@@ -87,7 +87,24 @@ def test_before_the_first_snapshot_there_is_nothing(session, snapshots) -> None:
     shown = moment(first).replace(tzinfo=None).isoformat(" ", "milliseconds")
     with pytest.raises(ice.BindError, match=f"its history begins at {shown} UTC") as caught:
         ids(session, "FOR TIMESTAMP AS OF ?", [moment(first - 1)])
-    assert (caught.value.line, caught.value.column) == (1, 16)
+    assert (caught.value.line, caught.value.column) == (1, 41)
+
+
+@pytest.mark.parametrize(
+    ("marked", "hint"),
+    [
+        ("SELECT * FROM ns.t FOR VERSION AS OF ^'mian' AS x", "did you mean main?"),
+        ("SELECT * FROM ns.t\n AT (VERSION => ^5)", "known: "),
+        ("SELECT * FROM ^ns.t.tag_v", "known: none yet"),
+        ("DELETE FROM ns.t USING ns.t FOR VERSION AS OF ^'mian' AS s WHERE t.id = s.id", "did you mean main?"),
+    ],
+)
+def test_an_unknown_version_is_told_at_its_place_with_the_nearest(session, snapshots, marked, hint) -> None:
+    place = marked.index("^") - (marked.index("\n") + 1 if "\n" in marked else 0)
+    with pytest.raises(ice.SQLError) as caught:
+        session.sql(marked.replace("^", ""))
+    assert caught.value.column == place + 1
+    assert hint in (caught.value.hint or "")
 
 
 def test_a_time_is_what_was_current_then_and_not_the_newest_snapshot(session, snapshots) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Protocol
 
 import pyarrow as pa
@@ -61,10 +62,10 @@ def compute_version(
     value = constant(engine, version.value, parameters)
     try:
         if version.kind == "version":
-            return read_version(value)
+            return replace(read_version(value), offset=version.value.offset)
         if pa.types.is_string(value.type) or pa.types.is_large_string(value.type):
             value = _parse_time(engine, value)
-        return read_time(value)
+        return replace(read_time(value), offset=version.value.offset)
     except BindError as error:
         place = version.value
         raise BindError(error.message, sql=place.sql or None, offset=place.offset, hint=error.hint) from error

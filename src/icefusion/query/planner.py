@@ -70,7 +70,8 @@ def _bind(query: Query, reference: TableReference, tables: TableLookup, sources:
         except BindError as error:
             if error.line is not None:
                 raise
-            raise BindError(error.message, sql=query.sql, offset=reference.name.offset, hint=error.hint) from error
+            offset = reference.version.offset if reference.version is not None else reference.name.offset
+            raise BindError(error.message, sql=query.sql, offset=offset, hint=error.hint) from error
     name = find_name(reference.name.parts[0], sources)
     if name is None:
         near = nearest(reference.name.parts[0].text, sources)

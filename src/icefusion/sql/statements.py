@@ -84,9 +84,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class VersionAsOf:
-    """``FOR VERSION AS OF``: a snapshot id, or the name of a branch or tag."""
+    """``FOR VERSION AS OF``: a snapshot id, or the name of a branch or tag; and where it stands in the text."""
 
     version: int | str
+    offset: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class TimeAsOf:
     """``FOR TIMESTAMP AS OF``: what was current then, in milliseconds since 1970-01-01 UTC."""
 
     timestamp_ms: int
+    offset: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)

@@ -110,10 +110,10 @@ def _read_value(cursor: Cursor, *, is_time: bool) -> VersionAsOf | TravelExpress
         value = int(token.text)
         if value <= _MAX_SNAPSHOT_ID:
             cursor.take()
-            return VersionAsOf(value)
+            return VersionAsOf(value, token.start)
     if token.kind is Kind.STRING and (name := read_string(token)):
         cursor.take()
-        return VersionAsOf(name)
+        return VersionAsOf(name, token.start)
     hint = None
     if token.kind in (Kind.WORD, Kind.QUOTED):
         hint = f"the name of a branch or tag is a string here: '{token.text.strip(chr(34))}'"
