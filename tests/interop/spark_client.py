@@ -78,6 +78,11 @@ class Spark:
         """Put a table of another engine, given its metadata file, into Spark's catalog under a new name."""
         self._ask("adopt", table, location)
 
+    def update_metadata(self, metadata: str, updates: list[str]) -> tuple[str, list[str]]:
+        """What Iceberg's Java library makes of updates as a REST catalog gets them: the metadata, and requirements."""
+        answer: tuple[str, list[str]] = self._ask("update_metadata", metadata, updates)
+        return answer
+
     def define_view(self, name: str, location: str) -> None:
         """Name an Iceberg metadata file, or a Parquet file, for later statements."""
         self._ask("define_view", name, location)

@@ -128,7 +128,30 @@ def adopt(spark: Any, table: str, location: str) -> None:
     (folder / "metadata" / "version-hint.text").write_text("1")
 
 
-HANDLERS = {"adopt": adopt, "sql": run_sql, "metadata_location": metadata_location, "define_view": define_view}
+def update_metadata(spark: Any, metadata: str, updates: list[str]) -> tuple[str, list[str]]:
+    """What Iceberg's Java library makes of a REST catalog's updates: the metadata after, and what they require."""
+    iceberg = spark._jvm.org.apache.iceberg
+    base = iceberg.TableMetadataParser.fromJson(metadata)
+    parsed = spark._jvm.java.util.ArrayList()
+    builder = iceberg.TableMetadata.buildFrom(base)
+    for text in updates:
+        update = iceberg.MetadataUpdateParser.fromJson(text)
+        update.applyTo(builder)
+        parsed.add(update)
+    required = [
+        iceberg.UpdateRequirementParser.toJson(requirement)
+        for requirement in iceberg.UpdateRequirements.forUpdateTable(base, parsed)
+    ]
+    return iceberg.TableMetadataParser.toJson(builder.build()), required
+
+
+HANDLERS = {
+    "adopt": adopt,
+    "sql": run_sql,
+    "metadata_location": metadata_location,
+    "define_view": define_view,
+    "update_metadata": update_metadata,
+}
 
 if __name__ == "__main__":
     main()

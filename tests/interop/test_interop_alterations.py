@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.table.metadata import TableMetadata, TableMetadataUtil
 from pyiceberg.table.name_mapping import MappedField, parse_mapping_from_json
 from pyiceberg.table.sorting import UNSORTED_SORT_ORDER
+from pyiceberg.table.update import RemoveSnapshotRefUpdate, TableUpdate
 from spark_client import Spark, SparkError
 
-from icefusion.bridge.evolution import alter, replacement
+from icefusion.bridge.evolution import alter, replacement, requirements
 from icefusion.bridge.partition import build_spec
 from icefusion.bridge.types_sql import build_schema
 from icefusion.commit.metadata import apply_updates, write_metadata_file
@@ -182,6 +184,22 @@ def ours(before: TableMetadata, statement: str) -> TableMetadata:
     return TableMetadataUtil.parse_raw(after.model_dump_json())
 
 
+def sent(models: Iterable[Any]) -> list[str]:
+    return [model.model_dump_json(by_alias=True, exclude_none=True) for model in models]
+
+
+def in_java(spark: Spark, before: TableMetadata, updates: Sequence[TableUpdate]) -> TableMetadata:
+    """The updates as a REST catalog of the reference implementation carries them out; requirements are its own."""
+    text, required = spark.update_metadata(before.model_dump_json(by_alias=True, exclude_none=True), sent(updates))
+    ours = [json.loads(text) for text in sent(requirements(before, updates))]
+    theirs = [json.loads(text) for text in required]
+    unasked = [need for need in theirs if need["type"] != "assert-table-uuid" and need not in ours]
+    assert not unasked
+    removed = {update.ref_name for update in updates if isinstance(update, RemoveSnapshotRefUpdate)}
+    assert all(need in theirs or need.get("ref") in removed for need in ours)
+    return TableMetadataUtil.parse_raw(text)
+
+
 def assert_same(statement: str, found: TableMetadata, wanted: TableMetadata) -> None:
     left, right = definition(found), definition(wanted)
     different = [key for key in left if left[key] != right[key]]
@@ -281,8 +299,39 @@ def test_a_table_is_replaced_as_spark_replaces_it(
         updates = replacement(before, schema, spec, UNSORTED_SORT_ORDER, {"new": str(number)}, None)
         after = apply_updates(before, updates, base_location=None, clock=FakeClock())
         assert_same(statement, TableMetadataUtil.parse_raw(after.model_dump_json()), state_of(table))
+        assert_same(statement, in_java(spark, before, updates), state_of(table))
         assert after.current_snapshot_id is None
         assert after.snapshots == state_of(table).snapshots
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_rest_catalog_in_java_makes_the_same_of_the_updates(
+    spark: Spark, state_of: Callable[[str], TableMetadata], version: int
+) -> None:
+    table = f"ice.db.sent_{version}"
+    spark.sql(f"CREATE TABLE {table} ({COLUMNS}) USING iceberg TBLPROPERTIES ('format-version' = '{version}')")
+    spark.sql(f"INSERT INTO {table} VALUES (1, 2" + ", NULL" * 10 + ")")
+    begin = before = state_of(table)
+    references = [statement.format(first=begin.snapshots[0].snapshot_id) for statement in REF_STATEMENTS]
+    for statement in (
+        *STATEMENTS,
+        *references,
+        "SET TBLPROPERTIES ('format-version' = '2')",
+        "SET LOCATION 'file:///x'",
+    ):
+        updates = alter(before, actions_of(statement))
+        after = in_java(spark, before, updates)
+        assert_same(statement, ours(before, statement), after)
+        before = after
+    everything = [action for statement in STATEMENTS for action in actions_of(statement)]
+    updates = alter(begin, everything)
+    assert_same(
+        "all of them",
+        TableMetadataUtil.parse_raw(
+            apply_updates(begin, updates, base_location=None, clock=FakeClock()).model_dump_json()
+        ),
+        in_java(spark, begin, updates),
+    )
 
 
 def test_a_column_named_as_an_older_partition_field_is_refused(
