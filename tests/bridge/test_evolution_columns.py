@@ -246,7 +246,7 @@ def test_an_ambiguous_name_is_refused_and_an_exact_one_is_not() -> None:
     both = base.model_copy(update={"schemas": [base.schema().model_copy(update={"fields": tuple(fields)})]})
     assert shape(altered(both, retype("AB", "bigint"))) == ["1 ab int", "2 AB bigint"]
     with pytest.raises(BindError, match="column Ab is ambiguous"):
-        alter(both, [DropColumn(path("Ab"))])
+        alter(both, [DropColumn(path("Ab"), if_exists=True)])
 
 
 def test_errors_point_into_the_statement() -> None:
@@ -259,6 +259,8 @@ def test_errors_point_into_the_statement() -> None:
 def test_if_exists_and_if_not_exists() -> None:
     base = table("a int, b int")
     assert alter(base, [DropColumn(path("c"), if_exists=True), add("A", "string", if_not_exists=True)]) == ()
+    assert alter(base, [DropColumn(path("a.x"), if_exists=True), DropColumn(path("x.a"), if_exists=True)]) == ()
+    assert shape(altered(base, DropColumn(path("A"), if_exists=True))) == ["2 b int"]
 
 
 def test_the_name_mapping_follows() -> None:

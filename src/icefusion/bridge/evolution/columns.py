@@ -17,6 +17,7 @@ from icefusion.bridge.evolution.tree import (
     find,
     find_holder,
     fresh_type,
+    is_missing,
     listed,
     note_absent,
     pick_sibling,
@@ -28,7 +29,7 @@ from icefusion.bridge.evolution.types import promoted
 from icefusion.bridge.partition import sort_order_to_sql
 from icefusion.bridge.schema import join_path, sql_name, type_name
 from icefusion.bridge.types_sql import sql_type_to_iceberg
-from icefusion.errors import BindError, SchemaError, UnsupportedStatementError
+from icefusion.errors import SchemaError, UnsupportedStatementError
 from icefusion.naming import nearest
 from icefusion.sql.alterations import (
     AddColumn,
@@ -105,12 +106,9 @@ def drop_column(draft: Draft, action: DropColumn) -> None:
         BindError: There is no such column.
         SchemaError: Something is made from it.
     """
-    try:
-        found = find(draft, action.path, action.offset)
-    except BindError:
-        if action.if_exists:
-            return
-        raise
+    if action.if_exists and is_missing(draft, action.path):
+        return
+    found = find(draft, action.path, action.offset)
     _refuse_unnamed(found, "dropped")
     _refuse_key(found, "loses no columns")
     ids = {field.field_id for field in subtree(found.field)}

@@ -13,7 +13,7 @@ from pyiceberg.types import IcebergType, ListType, MapType, NestedField, StructT
 
 from icefusion.bridge.evolution.draft import Draft
 from icefusion.bridge.schema import join_path, type_name
-from icefusion.errors import SchemaError
+from icefusion.errors import BindError, SchemaError
 from icefusion.naming import nearest
 from icefusion.sql.alterations import ColumnPath
 from icefusion.sql.basics import Identifier
@@ -25,6 +25,7 @@ __all__ = [
     "find",
     "find_holder",
     "fresh_type",
+    "is_missing",
     "listed",
     "note_absent",
     "parts_of",
@@ -86,14 +87,26 @@ def find(draft: Draft, path: ColumnPath, offset: int | None) -> Found:
     """
     trail: list[NestedField] = []
     for part in path:
-        siblings: Sequence[NestedField] = parts_of(trail[-1]) if trail else draft.fields
-        if trail and (inner := _inner_struct(trail[-1])) and part.text.lower() not in {f.name for f in siblings}:
-            trail.append(inner)
-            siblings = parts_of(inner)
-        trail.append(_pick(draft, part, siblings, trail, offset))
+        siblings = _step_into(draft, trail, part)
+        candidates = pick_sibling(part, siblings)
+        if len(candidates) != 1:
+            raise _unfound(draft, part, siblings, trail, offset, ambiguous=bool(candidates))
+        trail += candidates
     found = Found(tuple(trail))
     _note(draft, found)
     return found
+
+
+def is_missing(draft: Draft, path: ColumnPath) -> bool:
+    """Whether a path names nothing at all; where it is ambiguous it names something."""
+    trail: list[NestedField] = []
+    for part in path:
+        candidates = pick_sibling(part, _step_into(draft, trail, part))
+        if not candidates:
+            note_absent(draft, trail[-1] if trail else None, part.text)
+            return True
+        trail.append(candidates[0])
+    return False
 
 
 def find_holder(draft: Draft, path: ColumnPath, offset: int | None) -> tuple[NestedField, ...]:
@@ -234,25 +247,39 @@ def pick_sibling(part: Identifier, siblings: Sequence[NestedField]) -> list[Nest
     return [field for field in siblings if field.name.casefold() == part.text.casefold()]
 
 
-def _pick(
-    draft: Draft, part: Identifier, siblings: Sequence[NestedField], trail: Sequence[NestedField], offset: int | None
-) -> NestedField:
-    found = pick_sibling(part, siblings)
-    if len(found) == 1:
-        return found[0]
+def _step_into(draft: Draft, trail: list[NestedField], part: Identifier) -> Sequence[NestedField]:
+    """The columns among which the next part of a path is looked for; passes over ``element`` and ``value``."""
+    if not trail:
+        return draft.fields
+    siblings = parts_of(trail[-1])
+    inner = _inner_struct(trail[-1])
+    if inner is None or part.text.lower() in {field.name for field in siblings}:
+        return siblings
+    trail.append(inner)
+    return parts_of(inner)
+
+
+def _unfound(
+    draft: Draft,
+    part: Identifier,
+    siblings: Sequence[NestedField],
+    trail: Sequence[NestedField],
+    offset: int | None,
+    *,
+    ambiguous: bool,
+) -> BindError:
     parent = ".".join(field.name for field in trail)
     full = join_path(parent, part.text)
-    if found:
-        raise draft.unbound(f"column {full} is ambiguous", offset, "write it in double quotes, in its own case")
+    if ambiguous:
+        return draft.unbound(f"column {full} is ambiguous", offset, "write it in double quotes, in its own case")
     if trail and not siblings:
         problem = f"there is no column {full}: {parent} is {type_name(trail[-1].field_type)}, which has no parts"
-        raise draft.unbound(problem, offset, "only structs, lists and maps have parts")
-    note_absent(draft, trail[-1] if trail else None, part.text)
+        return draft.unbound(problem, offset, "only structs, lists and maps have parts")
     near = nearest(part.text, (field.name for field in siblings))
     names = ", ".join(field.name for field in siblings[:20])
     where = f"the columns of {parent}" if trail else "the columns"
     hint = f"did you mean {join_path(parent, near)}?" if near else f"{where} are {names}"
-    raise draft.unbound(f"there is no column {full}", offset, hint)
+    return draft.unbound(f"there is no column {full}", offset, hint)
 
 
 def _inner_struct(field: NestedField) -> NestedField | None:
