@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.transforms import parse_transform
@@ -56,6 +56,19 @@ def _tag(catalog: Catalog, table: str, name: str) -> None:
     loaded.manage_snapshots().create_tag(snapshot.snapshot_id, name).commit()
 
 
+def _rewrite(catalog: Catalog, table: str, name: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Give a table other metadata, in a file of its own."""
+    loaded = catalog.load_table(table)
+    with loaded.io.new_input(loaded.metadata_location).open() as stream:
+        metadata = json.loads(stream.read())
+    change(metadata)
+    changed = f"{loaded.metadata_location.rpartition('/')[0]}/{name}.metadata.json"
+    with loaded.io.new_output(changed).create(overwrite=True) as stream:
+        stream.write(json.dumps(metadata).encode())
+    catalog.drop_table(table)
+    catalog.register_table(table, changed)
+
+
 def _branch(catalog: Catalog, table: str, name: str) -> None:
     loaded = catalog.load_table(table)
     snapshot = loaded.current_snapshot()
@@ -65,41 +78,32 @@ def _branch(catalog: Catalog, table: str, name: str) -> None:
 
 def _date(catalog: Catalog, table: str, *times: str) -> None:
     """Give the snapshots of a table the times at which they were made, in their order; the times are in UTC."""
-    location = catalog.load_table(table).metadata_location.removeprefix("file://")
-    metadata = json.loads(Path(location).read_text())
     moments = [int(dt.datetime.fromisoformat(f"{time}+00:00").timestamp() * 1000) for time in times]
-    for kind in ("snapshots", "snapshot-log"):
-        for entry, moment in zip(metadata[kind], moments, strict=True):
-            entry["timestamp-ms"] = moment
-    metadata["metadata-log"] = []
-    changed = Path(location).with_name("00007-dated.metadata.json")
-    changed.write_text(json.dumps(metadata))
-    catalog.drop_table(table)
-    catalog.register_table(table, changed.as_uri())
+
+    def change(metadata: dict[str, Any]) -> None:
+        for kind in ("snapshots", "snapshot-log"):
+            for entry, moment in zip(metadata[kind], moments, strict=True):
+                entry["timestamp-ms"] = moment
+        metadata["metadata-log"] = []
+
+    _rewrite(catalog, table, "00007-dated", change)
 
 
 def _upgrade(catalog: Catalog, table: str) -> None:
     """Make a table one of format version 3, which PyIceberg reads and does not write."""
-    location = catalog.load_table(table).metadata_location.removeprefix("file://")
-    metadata = json.loads(Path(location).read_text()) | {"format-version": 3, "next-row-id": 0}
-    changed = Path(location).with_name("00009-v3.metadata.json")
-    changed.write_text(json.dumps(metadata))
-    catalog.drop_table(table)
-    catalog.register_table(table, changed.as_uri())
+    _rewrite(catalog, table, "00009-v3", lambda metadata: metadata.update({"format-version": 3, "next-row-id": 0}))
 
 
 def _default(catalog: Catalog, table: str, column: str, value: str) -> None:
     """Give a column a write default, which SQL cannot do to a table of format version 2; the value is JSON."""
-    location = catalog.load_table(table).metadata_location.removeprefix("file://")
-    metadata = json.loads(Path(location).read_text())
-    for schema in metadata["schemas"]:
-        for field in schema["fields"]:
-            if field["name"] == column:
-                field["write-default"] = json.loads(value)
-    changed = Path(location).with_name(f"00008-default-{column}.metadata.json")
-    changed.write_text(json.dumps(metadata))
-    catalog.drop_table(table)
-    catalog.register_table(table, changed.as_uri())
+
+    def change(metadata: dict[str, Any]) -> None:
+        for schema in metadata["schemas"]:
+            for field in schema["fields"]:
+                if field["name"] == column:
+                    field["write-default"] = json.loads(value)
+
+    _rewrite(catalog, table, f"00008-default-{column}", change)
 
 
 HOOKS: dict[str, Callable[..., None]] = {

@@ -4,6 +4,7 @@ A file is a list of records with blank lines between them; lines that begin with
 the case before them, and each case begins with no table and the empty namespace ``ns``::
 
     case <title>
+    not on <kinds>                   catalogs that this is not for, with the reason in a comment above
     setup                            a script of SQL, outside of what is tested; stands directly behind the case
     evolve <hook> <words>            a change by PyIceberg that SQL has no words for, see HOOKS; part of the setup
     source <name>                    a query whose result is passed to all statements of the case as an Arrow table
@@ -21,7 +22,8 @@ Each case is run twice in each write mode. *Alone*, each statement is a commit, 
 changed and none where not (``snapshots=<n>`` behind the counts says otherwise), and a statement that fails must leave
 no file behind. *In a block*, all statements are one transaction, first rolled back, after which rows, snapshots and
 files must be what they were, then run again and committed as one snapshot a table. Rows are read back by a fresh
-session, and in the end by PyIceberg as well.
+session, and in the end by PyIceberg as well. On catalogs and stores other than the embedded one each case is run once,
+the ways taking turns.
 """
 
 from __future__ import annotations
@@ -29,10 +31,12 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import pyarrow as pa
 from conformance_hooks import HOOKS
@@ -62,6 +66,7 @@ class Record:
 class Case:
     title: str
     line: int
+    not_on: list[str] = field(default_factory=list)
     setup: list[Record] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
 
@@ -87,6 +92,9 @@ def read_cases(path: Path) -> list[Case]:
                 body.append(below)
         if record.expected is None:
             record.sql = "\n".join(body)
+        if record.words[:2] == ["not", "on"]:
+            cases[-1].not_on += record.words[2:]
+            continue
         if record.kind in ("setup", "evolve", "source"):
             assert not cases[-1].records, f"line {number}: the setup of a case stands before its statements"
             cases[-1].setup.append(record)
@@ -137,11 +145,44 @@ class State:
     files: frozenset[str]
 
 
-class CaseRun:
-    """One case in one write mode, in a warehouse of its own."""
+class Warehouse(Protocol):
+    """Where cases are run. Nobody else uses its namespace ``ns`` meanwhile."""
 
-    def __init__(self, case: Case, mode: WriteMode, folder: Path) -> None:
-        self._case, self._mode, self._folder = case, mode, folder
+    def connect(self) -> ice.Session:
+        """A session of its own."""
+
+    def reading(self) -> AbstractContextManager[ice.Session]:
+        """Another session, to read what was committed."""
+
+    def files(self) -> frozenset[str]:
+        """Whatever lies there, the catalog itself left out."""
+
+
+class Folder:
+    """The embedded catalog in a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def connect(self) -> ice.Session:
+        return ice.connect(self.path)
+
+    def reading(self) -> ice.Session:
+        return self.connect()
+
+    def files(self) -> frozenset[str]:
+        return frozenset(
+            str(path.relative_to(self.path))
+            for path in self.path.rglob("*")
+            if path.is_file() and not path.name.startswith("catalog.db")
+        )
+
+
+class CaseRun:
+    """One case in one write mode."""
+
+    def __init__(self, case: Case, mode: WriteMode, warehouse: Warehouse) -> None:
+        self._case, self._mode, self._warehouse = case, mode, warehouse
         self._sources: dict[str, pa.Table] = {}
 
     def alone(self) -> None:
@@ -192,7 +233,7 @@ class CaseRun:
         return None
 
     def _prepared(self) -> ice.Session:
-        session = ice.connect(self._folder)
+        session = self._warehouse.connect()
         session.sql("CREATE NAMESPACE IF NOT EXISTS ns")
         for name in session.catalog.list_tables("ns"):
             session.catalog.drop_table(name)
@@ -209,7 +250,7 @@ class CaseRun:
     def _run(self, session: ice.Session, record: Record, *, fresh: bool = False) -> None:
         sources = {name: value for name, value in self._sources.items() if re.search(rf"\b{name}\b", record.sql)}
         if record.kind == "query" and fresh:
-            with ice.connect(self._folder) as other:
+            with self._warehouse.reading() as other:
                 rows = rows_of(other.sql(record.sql, **sources).to_arrow())
                 self._check_rows(record, rows)
         elif record.kind == "query":
@@ -261,7 +302,7 @@ class CaseRun:
         tables = {".".join(name): session.catalog.load_table(name) for name in session.catalog.list_tables("ns")}
         found: dict[str, list[str]] = {}
         if rows:
-            with ice.connect(self._folder) as other:
+            with self._warehouse.reading() as other:
                 found = {name: sorted(rows_of(other.sql(f"SELECT * FROM {name}").to_arrow())) for name in tables}
         if by_pyiceberg:
             for name, table in tables.items():
@@ -269,11 +310,7 @@ class CaseRun:
         return State(
             found if rows else {name: [] for name in tables},
             {name: [snapshot.snapshot_id for snapshot in table.metadata.snapshots] for name, table in tables.items()},
-            frozenset(
-                str(path.relative_to(self._folder))
-                for path in self._folder.rglob("*")
-                if path.is_file() and not path.name.startswith("catalog.db")
-            ),
+            self._warehouse.files(),
         )
 
     def _data_files(self, session: ice.Session, sql: str) -> set[str]:
@@ -290,9 +327,33 @@ def run_file(path: Path, mode: WriteMode, folder: Path) -> list[str]:
     failures = []
     for number, case in enumerate(read_cases(path)):
         for way in ("alone", "block"):
-            run = CaseRun(case, mode, folder / f"{number}-{way}")
+            run = CaseRun(case, mode, Folder(folder / f"{number}-{way}"))
             try:
                 getattr(run, way)()
             except Exception as error:
                 failures.append(f"{path.name}: {case.title}, {way}, {mode}: {type(error).__name__}: {error}")
+    return failures
+
+
+def run_file_once(path: Path, warehouses: Sequence[Warehouse], *, turn: int, kind: str, blocks: bool) -> list[str]:
+    """The failures of a file, each case having been tried once: in one mode and one way, which take turns.
+
+    Args:
+        path: The file.
+        warehouses: Where they are run, in turns as well.
+        turn: With which of the ways the first case begins.
+        kind: What cases say ``not on`` of.
+        blocks: Whether several tables can be committed all or none; otherwise each statement is a commit.
+    """
+    failures = []
+    turns = list(product(MODES, ("alone", "block")))
+    for number, case in enumerate(read_cases(path), start=turn):
+        mode, way = turns[number % len(turns)]
+        if kind in case.not_on:
+            continue
+        run = CaseRun(case, mode, warehouses[number // 2 % len(warehouses)])
+        try:
+            getattr(run, way if blocks else "alone")()
+        except Exception as error:
+            failures.append(f"{path.name}: {case.title}, {way}, {mode}: {type(error).__name__}: {error}")
     return failures

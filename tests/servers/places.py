@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
+from pyarrow.fs import FileSelector, FileType
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.io import load_file_io
+from pyiceberg.io.fsspec import FsspecFileIO
+from pyiceberg.io.pyarrow import PyArrowFileIO
 
 import icefusion
 from icefusion import Session
@@ -23,7 +27,7 @@ class Place:
     """Where one test works. Nothing of another test is in its namespaces.
 
     Attributes:
-        kind: sqlite, postgres, mariadb or seaweedfs.
+        kind: sqlite, postgres, mariadb or seaweedfs; azurite and gcs are SQLite with tables in these stores.
         name: The catalog's name.
         properties: PyIceberg's properties of it.
         namespace: A namespace for the test to make.
@@ -49,6 +53,24 @@ class Place:
         _opened.append(catalog)
         return catalog
 
+    def files(self) -> frozenset[str]:
+        """Whatever lies in the warehouse, the catalog itself left out."""
+        warehouse = self.properties["warehouse"]
+        if warehouse.startswith("file:"):
+            root = Path(warehouse.removeprefix("file://"))
+            return frozenset(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+        if self.kind == "seaweedfs":
+            warehouse = f"{warehouse}/ns"
+        io = load_file_io(self.properties, warehouse)
+        if isinstance(io, FsspecFileIO):
+            scheme, _, path = warehouse.partition("://")
+            return frozenset(io.get_fs(scheme).find(path))
+        assert isinstance(io, PyArrowFileIO)
+        scheme, host, path = io.parse_location(warehouse)
+        selector = FileSelector(path.rstrip("/"), allow_not_found=True, recursive=True)
+        found = io.fs_by_scheme(scheme, host).get_file_info(selector)
+        return frozenset(info.path for info in found if info.type == FileType.File)
+
     def through(self, port: int) -> Place:
         """The same place by way of a proxy in front of its catalog."""
         host, _, rest = self.properties["uri"].rpartition(":")
@@ -71,10 +93,11 @@ def close_catalogs() -> None:
         _opened.pop().close()
 
 
-def sql_place(kind: str, uri: str, folder: Path) -> Place:
-    """A SQL catalog of its own name, with a warehouse in a folder."""
-    name = f"c{uuid.uuid4().hex[:8]}"
-    properties = {"type": "sql", "uri": uri, "warehouse": folder.as_uri()}
+def sql_place(kind: str, uri: str, folder: Path, store: dict[str, str] | None = None, name: str | None = None) -> Place:
+    """A SQL catalog, of its own name if none is given, with a warehouse in a folder or in one in an object store."""
+    name = name or f"c{uuid.uuid4().hex[:8]}"
+    warehouse = folder.as_uri() if store is None else f"{store['warehouse']}/{name}"
+    properties = {"type": "sql", "uri": uri, **(store or {}), "warehouse": warehouse}
     # Processes that begin together would all try to make the catalog's tables.
     catalog = load_catalog(name, **properties)
     assert isinstance(catalog, SqlCatalog)

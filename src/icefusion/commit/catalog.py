@@ -200,6 +200,14 @@ class CatalogClient:
         except (TableNotFoundError, NamespaceNotFoundError):
             found = self._find_ignoring_case(identifier, name)
             return None if found is None else self.load(found)
+        except CatalogError as refused:
+            # Some servers hold a name that no table of theirs can have, as one with capitals, for a bad request.
+            if not isinstance(refused.__cause__, foreign.BadRequestError):
+                raise
+            found = self._find_ignoring_case(identifier, name)
+            if found == identifier:
+                raise
+            return None if found is None else self.load(found)
 
     def _metadata_table(self, name: Name) -> IcefusionError | None:
         """The error for a name like ``ns.t.snapshots``, if there is a table ``ns.t``."""

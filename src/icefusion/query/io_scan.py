@@ -225,7 +225,12 @@ class IOScanner:
         frame = sealed(self._context.read_table(Table(_Dataset(scan))))
         if plain == schema:
             return frame
-        return frame.select(*(quoted(field.name).cast(field.type).alias(field.name) for field in schema))
+        return frame.select(
+            *(
+                quoted(field.name).cast(field.type).alias(field.name) if field.type in _VIEWS else quoted(field.name)
+                for field in schema
+            )
+        )
 
 
 def _parts(files: Sequence[RowsOf], threads: int) -> list[list[RowsOf]]:
