@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from pyiceberg.table.name_mapping import parse_mapping_from_json
@@ -62,13 +63,26 @@ _KNOWN_TEXT = """
     write.wap.enabled
 """
 _KNOWN = frozenset(_KNOWN_TEXT.split())
-_DISTRIBUTIONS = ("none", "hash", "range")
-_COUNTS = (
-    "history.expire.max-ref-age-ms",
-    "history.expire.max-snapshot-age-ms",
-    "history.expire.min-snapshots-to-keep",
-    "read.split.target-size",
+_AT_LEAST_ONE = ("-age-ms", "-to-keep", "-file-size-bytes", "split.target-size")
+_NUMBERS = (
+    "-bytes",
+    "-ms",
+    "-size",
+    "-limit",
+    "-count",
+    "-retries",
+    "-cost",
+    "-lookback",
+    "-max",
+    "-defaults",
+    "-to-keep",
 )
+_CHOICES = {
+    "distribution-mode": re.compile("none|hash|range"),
+    "metrics": re.compile(r"none|counts|full|truncate\([1-9][0-9]*\)"),
+    "enabled": re.compile("true|false"),
+}
+_METRICS = "write.metadata.metrics."
 
 
 def set_properties(draft: Draft, action: SetProperties) -> None:
@@ -139,17 +153,8 @@ def check_properties(properties: Mapping[str, str]) -> None:
     RowLevelProperties.of(properties, "update")
     RowLevelProperties.of(properties, "merge")
     RetryConfig().for_table(properties)
-    for key in _COUNTS:
-        text = properties.get(key)
-        if text is not None and not (text.isascii() and text.isdecimal() and int(text) > 0):
-            raise ConfigurationError(f"{key}: expected a whole number of at least 1, found {text!r}")
-    for key in (
-        "write.distribution-mode",
-        *(f"write.{kind}.distribution-mode" for kind in ("delete", "update", "merge")),
-    ):
-        text = properties.get(key, _DISTRIBUTIONS[0])
-        if text.lower() not in _DISTRIBUTIONS:
-            raise ConfigurationError(f"{key}: expected {' or '.join(_DISTRIBUTIONS)}, found {text!r}")
+    for key, value in properties.items():
+        _check_value(key, value)
     if NAME_MAPPING in properties:
         try:
             parse_mapping_from_json(properties[NAME_MAPPING])
@@ -165,6 +170,27 @@ def similar_property(key: str) -> str | None:
     if key in _KNOWN or not key.startswith(_SPOKEN_FOR) or ".column." in key:
         return None
     return nearest(key, sorted(_KNOWN))
+
+
+def _check_value(key: str, value: str) -> None:
+    """Refuse what no engine takes for the value of a known property."""
+    if key == f"{_METRICS}default" or key.startswith(f"{_METRICS}column."):
+        _check_choice(key, value, "metrics", "none, counts, truncate(n) or full")
+    elif key not in _KNOWN:
+        return
+    elif key.endswith("distribution-mode"):
+        _check_choice(key, value, "distribution-mode", "none, hash or range")
+    elif key.endswith(".enabled"):
+        _check_choice(key, value, "enabled", "true or false")
+    elif key.endswith((*_SIZES, *_COUNTS)):
+        least = 1 if key.endswith(_AT_LEAST_ONE) else 0
+        if not (value.isascii() and value.isdecimal() and int(value) >= least):
+            raise ConfigurationError(f"{key}: expected a whole number of at least {least}, found {value!r}")
+
+
+def _check_choice(key: str, value: str, kind: str, choices: str) -> None:
+    if not _CHOICES[kind].fullmatch(value.lower()):
+        raise ConfigurationError(f"{key}: expected {choices}, found {value!r}")
 
 
 def _refuse_reserved(key: str) -> None:
