@@ -64,19 +64,8 @@ _KNOWN_TEXT = """
 """
 _KNOWN = frozenset(_KNOWN_TEXT.split())
 _AT_LEAST_ONE = ("-age-ms", "-to-keep", "-file-size-bytes", "split.target-size")
-_NUMBERS = (
-    "-bytes",
-    "-ms",
-    "-size",
-    "-limit",
-    "-count",
-    "-retries",
-    "-cost",
-    "-lookback",
-    "-max",
-    "-defaults",
-    "-to-keep",
-)
+_SIZES = ("-bytes", "-ms", "-size", "-cost")
+_COUNTS = ("-limit", "-count", "-retries", "-lookback", "-max", "-defaults", "-to-keep")
 _CHOICES = {
     "distribution-mode": re.compile("none|hash|range"),
     "metrics": re.compile(r"none|counts|full|truncate\([1-9][0-9]*\)"),
