@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
 from icefusion.bridge.manifests import ManifestReader
@@ -40,10 +41,12 @@ from icefusion.execution import Executor, commit_unit
 from icefusion.query.constants import compute_version
 from icefusion.query.engine import Engine
 from icefusion.query.parameters import Parameters, bind_values
+from icefusion.query.planner import bind_query
 from icefusion.query.sources import Source
 from icefusion.reports import Reporter, StatementReport
 from icefusion.result import Result
 from icefusion.script import check_keyed, distribute
+from icefusion.session_views import SessionViews, View
 from icefusion.sql import statements as st
 from icefusion.sql.names import parse_name
 from icefusion.sql.parser import parse_script
@@ -159,11 +162,23 @@ class Session:
         self._changes = ChangeExecutor(self._engine, threads=threads, write_memory_bytes=write_bytes, reporter=reporter)
         self._threads = threads
         self._local = threading.local()
+        self._views = SessionViews(
+            client.name,
+            self._columns_of,
+            lambda query: self._with_versions(query, None),
+            has_table=lambda name: client.find_named(name) is not None,
+            has_namespace=lambda name: client.find_namespace(client.split(name)[:-1]) is not None,
+        )
 
     @property
     def catalog(self) -> Catalog:
         """PyIceberg's catalog, for whatever is done with tables outside of SQL."""
         return self._client.catalog
+
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that CREATE VIEW made in this session, by name."""
+        return self._views.all()
 
     def sql(
         self,
@@ -236,6 +251,7 @@ class Session:
 
     def _statement(self, statement: st.Statement, given: Given, idempotency_key: str | None) -> Result:
         statement = self._with_versions(statement, given.parameters)
+        self._views.refuse_to_change(statement)
         match statement:
             case st.Begin(isolation):
                 return self._begin(isolation or "serializable")
@@ -250,7 +266,7 @@ class Session:
             case st.Call() | st.SetOption() | st.ResetOption():
                 raise UnsupportedStatementError("CALL, SET and RESET are not carried out yet")
             case st.CreateView() | st.AlterView() | st.RenameView() | st.DropView():
-                raise UnsupportedStatementError("views are not there yet")
+                return self._define_view(statement)
             case st.Explain():
                 return self._changes.explain(statement, given, self._current or self._new_state(None))
         if self._current is not None:
@@ -272,6 +288,24 @@ class Session:
             case st.AlterTable() | st.RenameTable() | st.AlterNamespace():
                 raise UnsupportedStatementError("tables and namespaces cannot be altered yet")
 
+    def _define_view(self, statement: st.ViewDefinition) -> Result:
+        match statement:
+            case st.CreateView():
+                self._views.create(statement)
+            case st.AlterView():
+                self._views.alter(statement)
+            case st.RenameView():
+                self._views.rename(statement)
+            case st.DropView():
+                self._views.drop(statement)
+        kind = {st.CreateView: "CREATE VIEW", st.DropView: "DROP VIEW"}.get(type(statement), "ALTER VIEW")
+        return Result.of_nothing(StatementReport(kind))
+
+    def _columns_of(self, query: st.Query) -> pa.Schema:
+        """The columns that a query has, without running it."""
+        bound, bindings = bind_query(self._with_versions(query, None), self._current or self._new_state(), {})
+        return self._engine.plan(bound, bindings).schema
+
     def _run_change(
         self,
         change: st.Change,
@@ -287,6 +321,7 @@ class Session:
         if idempotency_key is not None:
             check_keyed([change], in_transaction=self.in_transaction)
         change = self._with_versions(change, params)
+        self._views.refuse_to_change(change)
         return self._change(change, Given(params, sources, mode=write_mode), idempotency_key)
 
     def _with_versions(self, statement: S, params: Parameters) -> S:
@@ -372,7 +407,12 @@ class Session:
 
     def _new_state(self, isolation: Isolation | None = "snapshot", key: str | None = None) -> TransactionState:
         return TransactionState(
-            self._client, self._committer, isolation=isolation, reporter=self._reporter, idempotency_key=key
+            self._client,
+            self._committer,
+            isolation=isolation,
+            reporter=self._reporter,
+            idempotency_key=key,
+            views=self._views.find,
         )
 
     @contextmanager

@@ -15,7 +15,7 @@ import enum
 import logging
 import threading
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,7 @@ from icefusion.query.scan import TableView
 from icefusion.query.travel import Travel, named_version, resolve_named, resolve_version
 from icefusion.reports import CommitReport, Reporter, tell
 from icefusion.sql.statements import Name, TimeAsOf, VersionAsOf
+from icefusion.sql.view_expansion import ViewText
 from icefusion.write.deletes import write_position_deletes
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class TransactionState:
         isolation: Isolation | None = "serializable",
         reporter: Reporter | None = None,
         idempotency_key: str | None = None,
+        views: Callable[[Name], ViewText | None] | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.isolation = isolation
@@ -87,6 +89,7 @@ class TransactionState:
         self.client = client
         self._committer = committer
         self._reporter = reporter
+        self._views = views
         self._tables: dict[tuple[str, ...], PinnedTable] = {}
         self._names: dict[Name, tuple[str, ...]] = {}
         self._lock = threading.RLock()
@@ -118,13 +121,17 @@ class TransactionState:
         """
         self.require_active()
         with self._lock:
-            names = dict.fromkeys(tables_told_of(self, names))
+            names = dict.fromkeys(tables_told_of(self, [name for name in names if self.find_view(name) is None]))
             new = [name for name in names if name not in self._names and named_version(name) is None]
             if len(new) < 2:
                 return  # there is nothing to be together with
             for name, handle in zip(new, self.client.resolve_together(new), strict=True):
                 self._names[name] = handle.identifier
                 self._tables.setdefault(handle.identifier, PinnedTable(handle))
+
+    def find_view(self, name: Name) -> ViewText | None:
+        """The view of the session that a name stands for; None where it is none."""
+        return self._views(name) if self._views is not None else None
 
     def has_table(self, name: Name) -> bool:
         """Whether a name stands for a table of the catalog."""

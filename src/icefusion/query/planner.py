@@ -24,6 +24,7 @@ from icefusion.sql.duplicates import name_duplicates
 from icefusion.sql.literals import exact_numbers
 from icefusion.sql.references import replace_tables, rewrite_identifiers
 from icefusion.sql.statements import ComputedAsOf, Name, Query, TableReference, TimeAsOf, VersionAsOf
+from icefusion.sql.view_expansion import ViewText, expand_views
 
 __all__ = ["Binding", "TableLookup", "bind_query"]
 
@@ -35,6 +36,10 @@ class TableLookup(Protocol):
 
     def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> Binding:
         """What a statement reads when it names this table."""
+        ...
+
+    def find_view(self, name: Name) -> ViewText | None:
+        """The view that a name stands for; None where it is none."""
         ...
 
 
@@ -50,6 +55,7 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]
         BindError: A name stands for nothing.
         TableNotFoundError: A table does not exist.
     """
+    query = expand_views(query, lambda name: tables.find_view(name) if _find_source(name, sources) is None else None)
     bindings: list[Binding] = []
     replacements: list[str | None] = []
     for reference in query.tables:
@@ -72,7 +78,7 @@ def _bind(query: Query, reference: TableReference, tables: TableLookup, sources:
                 raise
             offset = reference.version.offset if reference.version is not None else reference.name.offset
             raise BindError(error.message, sql=query.sql, offset=offset, hint=error.hint) from error
-    name = find_name(reference.name.parts[0], sources)
+    name = _find_source(reference.name, sources)
     if name is None:
         near = nearest(reference.name.parts[0].text, sources)
         hint = f"did you mean {near}?" if near else "Iceberg tables are written namespace.table"
@@ -84,6 +90,11 @@ def _bind(query: Query, reference: TableReference, tables: TableLookup, sources:
             f"{reference.name} was passed by name and has no versions", sql=query.sql, offset=reference.name.offset
         )
     return sources[name]
+
+
+def _find_source(name: Name, sources: Mapping[str, Binding]) -> str | None:
+    """The object passed by name that a name of one part stands for."""
+    return find_name(name.parts[0], sources) if len(name.parts) == 1 else None
 
 
 def _needs_alias(reference: TableReference) -> bool:

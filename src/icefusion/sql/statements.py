@@ -77,6 +77,7 @@ __all__ = [
     "Version",
     "VersionAsOf",
     "ViewColumn",
+    "ViewDefinition",
     "fragments_of",
     "parameters_of",
 ]
@@ -413,6 +414,9 @@ class Rollback:
     """``ROLLBACK [TRANSACTION | WORK]``."""
 
 
+ViewDefinition = CreateView | AlterView | RenameView | DropView
+"""Statements that say what a view is."""
+
 Definition = (
     CreateTable
     | AlterTable
@@ -421,10 +425,7 @@ Definition = (
     | CreateNamespace
     | AlterNamespace
     | DropNamespace
-    | CreateView
-    | AlterView
-    | RenameView
-    | DropView
+    | ViewDefinition
 )
 """Statements that change what the catalog lists."""
 
