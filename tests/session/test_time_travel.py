@@ -82,6 +82,14 @@ def test_a_time_is_a_parameter(session, snapshots) -> None:
     assert ids(session, "FOR TIMESTAMP AS OF ? + INTERVAL '1 day'", [moment(log(session)[0])]) == [1, 2, 3]
 
 
+@pytest.mark.parametrize(
+    "text", ["9999-12-31", "9999-12-31T23:59:59.999999+01:00", "2262-05-01 00:00:00 Europe/Zurich"]
+)
+def test_a_time_in_text_may_lie_far_ahead(session, snapshots, text) -> None:
+    assert ids(session, f"FOR TIMESTAMP AS OF '{text}'") == [1, 2, 3]
+    assert ids(session, "FOR TIMESTAMP AS OF ?", [text]) == [1, 2, 3]
+
+
 def test_before_the_first_snapshot_there_is_nothing(session, snapshots) -> None:
     first = log(session)[0]
     shown = moment(first).replace(tzinfo=None).isoformat(" ", "milliseconds")

@@ -17,7 +17,8 @@ from icefusion.sql.statements import ComputedAsOf, Fragment, Query, TimeAsOf, Ve
 
 __all__ = ["compute_version", "constant"]
 
-_TO_TIME = Query("SELECT CAST($1 AS TIMESTAMP WITH TIME ZONE)", parameters=("1",))
+# A plain CAST goes through nanoseconds, which end in the year 2262.
+_TO_TIME = Query("""SELECT arrow_cast($1, 'Timestamp(Microsecond, Some("UTC"))')""", parameters=("1",))
 
 
 class Planner(Protocol):
