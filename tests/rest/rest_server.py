@@ -6,9 +6,11 @@ commit of several tables that is all or nothing, idempotency keys, and faults be
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs
 
 from pyiceberg.catalog.rest import Endpoint
 from pyiceberg.catalog.sql import SqlCatalog
@@ -45,11 +47,34 @@ class RestServer:
             answer with once it has landed; the status 0 cuts the connection.
         commits: Commit requests that arrived.
         keys: Their idempotency keys.
+        defaults, overrides: What the server says of properties.
+        vend: What it says of credentials with a table, by the table's identifier: ``config``, ``storage-credentials``.
+        login: Who may log in, as ``id:secret``; None lets everybody in.
+        token_s: How long a login is good, in seconds.
+        logins: How often somebody has logged in.
+        tables_loaded: How often a table was asked for.
         delay: Called while a commit is worked on; a place for tests to wait.
     """
 
-    def __init__(self, folder: Path, *, transactions: bool = True, idempotency: bool = False) -> None:
-        self.sql = SqlCatalog("server", uri=f"sqlite:///{folder / 'server.db'}", warehouse=folder.as_uri())
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        transactions: bool = True,
+        idempotency: bool = False,
+        store: dict[str, str] | None = None,
+        login: str | None = None,
+    ) -> None:
+        store = store or {"warehouse": folder.as_uri()}
+        self.sql = SqlCatalog("server", uri=f"sqlite:///{folder / 'server.db'}", **store)
+        self.defaults: dict[str, str] = {}
+        self.overrides: dict[str, str] = {}
+        self.vend: Callable[[tuple[str, ...]], dict] = lambda _: {}
+        self.login = login
+        self.token_s = 3600.0
+        self.logins = 0
+        self.tables_loaded = 0
+        self._tokens: dict[str, float] = {}
         self.client = CatalogClient(self.sql)
         self.transactions = transactions
         self.idempotency = idempotency
@@ -84,10 +109,22 @@ class RestServer:
     def config(self) -> dict:
         endpoints = [*ENDPOINTS, TRANSACTIONS] if self.transactions else ENDPOINTS
         assert all(Endpoint.from_string(endpoint) for endpoint in endpoints)
-        found: dict = {"defaults": {}, "overrides": {}, "endpoints": endpoints}
+        found: dict = {"defaults": self.defaults, "overrides": self.overrides, "endpoints": endpoints}
         if self.idempotency:
             found["idempotency-key-lifetime"] = "PT30M"
         return found
+
+    def give_token(self, form: dict[str, list[str]]) -> tuple[int, dict]:
+        if f"{form['client_id'][0]}:{form['client_secret'][0]}" != self.login:
+            return 401, {"error": "invalid_client", "error_description": "no such client"}
+        self.logins += 1
+        token = f"token{self.logins}"
+        self._tokens[token] = time.monotonic() + self.token_s
+        return 200, {"access_token": token, "token_type": "bearer", "expires_in": int(self.token_s)}
+
+    def may(self, authorization: str | None) -> bool:
+        token = (authorization or "").removeprefix("Bearer ")
+        return self.login is None or self._tokens.get(token, 0) > time.monotonic()
 
     def commit(self, requests: list[dict], key: str | None) -> tuple[int, dict | None]:
         with self._lock:
@@ -167,11 +204,20 @@ class _Handler(BaseHTTPRequestHandler):
     def _parts(self) -> list[str]:
         return [part for part in self.path.split("?")[0].split("/") if part][1:]
 
+    def _raw_body(self) -> bytes:
+        return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
     def _body(self) -> dict:
-        length = int(self.headers.get("Content-Length") or 0)
-        return json.loads(self.rfile.read(length) or b"{}")
+        return json.loads(self._raw_body() or b"{}")
+
+    def _table(self, table) -> dict:
+        return {**_table(table), **self.server_state.vend(table.name())}
 
     def _answer(self, action: Callable[[], tuple[int, dict | None]]) -> None:
+        if self._parts() != ["oauth", "tokens"] and not self.server_state.may(self.headers.get("Authorization")):
+            self._raw_body()
+            self._send(401, _error("NotAuthorizedException", "the token is not good, or not any more", 401))
+            return
         try:
             self._send(*action())
         except (NoSuchTableError, NoSuchNamespaceError) as exc:
@@ -201,11 +247,15 @@ class _Handler(BaseHTTPRequestHandler):
                 found = state.sql.list_tables(namespace)
                 return 200, {"identifiers": [{"namespace": list(t[:-1]), "name": t[-1]} for t in found]}
             case ["namespaces", namespace, "tables", name]:
-                return 200, _table(state.sql.load_table((namespace, name)))
+                state.tables_loaded += 1
+                return 200, self._table(state.sql.load_table((namespace, name)))
         return 404, _error("NotFound", self.path, 404)
 
     def _post(self) -> tuple[int, dict | None]:
-        state, body = self.server_state, self._body()
+        state = self.server_state
+        if self._parts() == ["oauth", "tokens"]:
+            return state.give_token(parse_qs(self._raw_body().decode()))
+        body = self._body()
         match self._parts():
             case ["namespaces"]:
                 state.sql.create_namespace(tuple(body["namespace"]), body.get("properties", {}))
@@ -227,8 +277,8 @@ class _Handler(BaseHTTPRequestHandler):
         }
         if body.get("stage-create"):
             transaction = self.server_state.sql.create_table_transaction(identifier, **arguments)
-            return 200, _table(transaction._table)
-        return 200, _table(self.server_state.sql.create_table(identifier, **arguments))
+            return 200, self._table(transaction._table)
+        return 200, self._table(self.server_state.sql.create_table(identifier, **arguments))
 
     def _delete(self) -> tuple[int, dict | None]:
         match self._parts():

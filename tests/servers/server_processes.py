@@ -295,6 +295,7 @@ class SeaweedServer(Server):
     kind = "seaweedfs"
     ACCESS_KEY = "admin"
     SECRET_KEY = "adminsecret"
+    SECOND_KEYS = ("second", "secondsecret")
 
     @classmethod
     def missing(cls) -> str | None:
@@ -307,10 +308,12 @@ class SeaweedServer(Server):
 
     def prepare(self) -> None:
         (self.folder / "data").mkdir()
-        credentials = [{"accessKey": self.ACCESS_KEY, "secretKey": self.SECRET_KEY}]
         actions = ["Admin", "Read", "Write", "List", "Tagging"]
-        identity = {"name": "admin", "credentials": credentials, "actions": actions}
-        (self.folder / "s3.json").write_text(json.dumps({"identities": [identity]}))
+        identities = [
+            {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": actions}
+            for key, secret in ((self.ACCESS_KEY, self.SECRET_KEY), self.SECOND_KEYS)
+        ]
+        (self.folder / "s3.json").write_text(json.dumps({"identities": identities}))
 
     def choose_ports(self) -> None:
         names = ["master", "volume", "filer", "s3", "admin"]

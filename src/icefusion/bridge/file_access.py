@@ -78,6 +78,11 @@ class VendedFileIO(FileIO):
             self._renew_now()
         return self._find(location).io
 
+    @property
+    def sets(self) -> tuple[Access, ...]:
+        """The sets of credentials as they are now, the longest prefix first."""
+        return self._sets
+
     def new_input(self, location: str) -> InputFile:
         """A file to read."""
         return self.at(location).new_input(location)

@@ -441,8 +441,18 @@ class CatalogClient:
 
     def list_namespaces(self, parent: tuple[str, ...]) -> list[tuple[str, ...]]:
         """The namespaces below a namespace, or below the root."""
-        with translated(f"namespace {'.'.join(parent) or '(root)'}"):
-            return [tuple(namespace) for namespace in self.catalog.list_namespaces(parent)]
+        try:
+            with translated(f"namespace {'.'.join(parent)}" if parent else f"catalog {self.name}"):
+                return [tuple(namespace) for namespace in self.catalog.list_namespaces(parent)]
+        except NamespaceNotFoundError as exc:
+            if parent:
+                raise
+            # Every catalog has a root; what the server does not have is the warehouse.
+            warehouse = self.catalog.properties.get("warehouse")
+            raise CatalogError(
+                f"catalog {self.name}: the server holds nothing under warehouse {warehouse!r}",
+                hint="is the warehouse spelled as the server knows it?",
+            ) from exc
 
     def create_namespace(self, namespace: tuple[str, ...], properties: Mapping[str, str]) -> None:
         """Make a namespace.

@@ -4,6 +4,9 @@ PyIceberg's requests have no time-out and a pool nobody can size. Here every req
 for a connection and for an answer no longer than it was told to, never opens more connections than allowed, and puts an
 ``Idempotency-Key`` on commits where the server said that it honours them. With such a key a request whose reply was
 lost can be sent again as it is; without one, the committer looks whether it landed.
+
+A login that has ended is renewed: PyIceberg does so on the first answer that says it, for its own requests. Credentials
+for storage that come with a table are those of `icefusion.commit.vending`.
 """
 
 from __future__ import annotations
@@ -12,23 +15,26 @@ import json
 import re
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
-from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.table import CommitTableRequest, Table, TableIdentifier
+from pyiceberg.catalog.rest import RestCatalog, TableResponse
+from pyiceberg.io import FileIO
+from pyiceberg.table import CommitTableRequest, StagedTable, Table, TableIdentifier
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from requests.adapters import HTTPAdapter
 
 from icefusion.commit.pools import PoolStats, read_timeout_ms
+from icefusion.commit.vending import vended_io
 from icefusion.config import PoolConfig
 
 __all__ = ["PooledRestCatalog", "commit_tables", "offers_transactions"]
 
 READ_TIMEOUT_PROPERTY = "icefusion.http-read-timeout-ms"
 _RESENDS = 2
+_LOGIN_ENDED = (401, 419)
 _COMMIT_PATH = re.compile(r"/v1/(?:[^?]*/)?(?:namespaces/[^/]+/tables/[^/]+|transactions/commit)$")
 _TRANSACTION_PATH = re.compile(r"^/v1/(?:\{prefix\}/)?transactions/commit$")
 
@@ -48,6 +54,31 @@ class PooledRestCatalog(RestCatalog):
         idle = sum(sum(connection is not None for connection in pool.pool.queue) for pool in found if pool.pool)
         return PoolStats(
             open=idle + self.adapter.in_use, in_use=self.adapter.in_use, idle=idle, max=self.adapter.max_connections
+        )
+
+    def _response_to_table(self, identifier_tuple: tuple[str, ...], table_response: TableResponse) -> Table:
+        table = super()._response_to_table(identifier_tuple, table_response)
+        table.io = self._vended(identifier_tuple, table_response, lambda: self.load_table(identifier_tuple).io)
+        return table
+
+    def _response_to_staged_table(
+        self, identifier_tuple: tuple[str, ...], table_response: TableResponse
+    ) -> StagedTable:
+        table = super()._response_to_staged_table(identifier_tuple, table_response)
+        table.io = self._vended(identifier_tuple, table_response, None)  # it cannot be asked for before it is there
+        return table
+
+    def _vended(
+        self, identifier: tuple[str, ...], response: TableResponse, renew: Callable[[], FileIO] | None
+    ) -> FileIO:
+        location = response.metadata.location
+        return vended_io(
+            ".".join((self.name, *identifier)),
+            location,
+            {**response.metadata.properties, **response.config},
+            response.storage_credentials,
+            lambda properties: self._load_file_io(dict(properties), response.metadata_location or location),
+            renew,
         )
 
     def _create_session(self) -> requests.Session:
@@ -123,7 +154,12 @@ def commit_tables(
             for table, requirements, updates in changes
         ]
     }
-    return catalog._session.post(catalog.url("transactions/commit"), json=payload)
+    url = catalog.url("transactions/commit")
+    response = catalog._session.post(url, json=payload)
+    if response.status_code in _LOGIN_ENDED:
+        catalog._refresh_token()
+        response = catalog._session.post(url, json=payload)
+    return response
 
 
 def _advertises_keys(response: requests.Response) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 import requests
 from pyiceberg import exceptions as foreign
@@ -11,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from icefusion.errors import (
     CatalogError,
+    ConfigurationError,
     IcefusionError,
     NamespaceExistsError,
     NamespaceNotEmptyError,
@@ -30,6 +33,10 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[CatalogError], str], ...] = (
     (foreign.NamespaceNotEmptyError, NamespaceNotEmptyError, "is not empty"),
 )
 
+_NOT_A_CATALOG = "Received unexpected JSON Payload"
+_ANSWERS = (foreign.RESTError, foreign.BadRequestError, foreign.ForbiddenError)
+_LOGIN_REFUSED = (foreign.OAuthError, foreign.UnauthorizedError, foreign.AuthorizationExpiredError)
+
 
 @contextlib.contextmanager
 def translated(what: str) -> Iterator[None]:
@@ -48,6 +55,32 @@ def translate(exc: Exception, what: str) -> IcefusionError:
         if isinstance(exc, theirs):
             return ours(f"{what} {words}")
     text = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-    error = CatalogError(f"{what}: the catalog failed with {type(exc).__name__}: {text}")
+    if isinstance(exc, _LOGIN_REFUSED):
+        return CatalogError(
+            f"{what}: the catalog refused the login: {text}",
+            hint="check credential or token, scope and oauth2-server-uri; a token may have expired",
+        )
+    if type(exc) in _ANSWERS and _NOT_A_CATALOG in text:
+        return CatalogError(
+            f"{what}: what answers is not an Iceberg REST catalog: {text}",
+            hint="is the uri that of the catalog itself?",
+        )
+    if isinstance(exc, foreign.ForbiddenError):
+        return CatalogError(f"{what}: the catalog does not allow it: {text}", hint="ask whoever runs it for the right")
+    if isinstance(exc, ImportError | foreign.NotInstalledError):
+        return ConfigurationError(f"{what}: a package is missing: {text}", hint="pip install it")
+    if isinstance(exc, requests.Timeout | requests.ConnectionError):
+        error = CatalogError(f"{what}: {_unreachable(exc)}", hint="is the server up, and the uri right?")
+    else:
+        error = CatalogError(f"{what}: the catalog failed with {type(exc).__name__}: {text}")
     error.retryable = isinstance(exc, (SQLAlchemyError, requests.RequestException, foreign.RESTError, OSError))
     return error
+
+
+def _unreachable(exc: requests.RequestException) -> str:
+    parts = urlsplit(str(exc.request.url)) if exc.request is not None else None
+    server = f"{parts.scheme}://{parts.netloc}" if parts is not None else "the server"
+    if isinstance(exc, requests.Timeout):
+        return f"{server} did not answer in time"
+    reason = re.search(r"(?:\[Errno -?\d+\] )?([A-Z][\w ,]+)['\")]*$", str(exc))
+    return f"{server} cannot be reached: {reason[1] if reason else str(exc)}"
