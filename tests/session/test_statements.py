@@ -251,6 +251,29 @@ def test_v3_tables_are_refused_for_writing(session) -> None:
         session.sql("CREATE TABLE ns.t (id INT) TBLPROPERTIES ('format-version' = '3')")
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("write.target-file-size-bytes", "64MB", "expected a whole number, found '64MB'"),
+        ("write.delete.mode", "fast", "expected copy-on-write or merge-on-read"),
+        ("write.distribution-mode", "even", "expected none, hash or range"),
+        ("current-schema", "{}", "property current-schema is reserved"),
+    ],
+)
+@pytest.mark.parametrize("what", ["(id BIGINT) TBLPROPERTIES ({})", "TBLPROPERTIES ({}) AS SELECT 1 AS id"])
+def test_a_property_without_sense_makes_no_table(session, what: str, key: str, value: str, words: str) -> None:
+    with pytest.raises(ice.ConfigurationError) as caught:
+        session.sql("CREATE TABLE ns.t " + what.format(f"'{key}' = '{value}'"))
+    assert words in str(caught.value)
+    assert not session.catalog.table_exists("ns.t")
+
+
+def test_properties_of_other_engines_are_kept(session) -> None:
+    session.sql("CREATE TABLE ns.t (id BIGINT) TBLPROPERTIES ('other.engine' = 'x', 'write.other-engine.size' = 'XL')")
+    properties = session.catalog.load_table("ns.t").properties
+    assert (properties["other.engine"], properties["write.other-engine.size"]) == ("x", "XL")
+
+
 def test_v1_tables_are_appended_to(session, outside) -> None:
     session.sql("CREATE TABLE ns.t (id INT, s STRING) PARTITIONED BY (s) TBLPROPERTIES ('format-version' = '1')")
     session.sql("INSERT INTO ns.t VALUES (1, 'a'), (2, 'b')")

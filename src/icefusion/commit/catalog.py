@@ -32,6 +32,7 @@ from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import TableUpdate
 from sqlalchemy import Connection, Engine, Select, and_, bindparam, or_, select
 
+from icefusion.bridge.evolution import check_properties
 from icefusion.bridge.metadata_names import METADATA_TABLES, nearest_metadata_table, split_metadata_name
 from icefusion.commit.pools import PoolStats, sql_stats
 from icefusion.commit.rest import PooledRestCatalog, offers_transactions
@@ -405,9 +406,11 @@ class CatalogClient:
 
         Raises:
             NamespaceNotFoundError: The namespace does not exist.
+            ConfigurationError: A property has a value that makes no sense.
         """
         if self.find_namespace(identifier[:-1]) is None:
             raise self._unknown_namespace(identifier[:-1])
+        check_properties(properties)
         name = self.full_name(identifier)
         with translated(f"table {name}"):
             transaction = self.catalog.create_table_transaction(

@@ -50,7 +50,8 @@ _KNOWN_TEXT = """
     write.avro.compression-codec write.avro.compression-level write.data.path write.delete.distribution-mode
     write.delete.format.default write.delete.granularity write.delete.isolation-level write.delete.mode
     write.delete.target-file-size-bytes write.distribution-mode write.format.default write.location-provider.impl
-    write.icefusion.fanout-memory-bytes write.merge.distribution-mode write.merge.isolation-level write.merge.mode
+    write.folder-storage.path write.icefusion.fanout-memory-bytes write.icefusion.idempotency-keys-max
+    write.merge.distribution-mode write.merge.isolation-level write.merge.mode
     write.metadata.compression-codec write.metadata.delete-after-commit.enabled write.metadata.metrics.default
     write.metadata.metrics.max-inferred-column-defaults write.metadata.path write.metadata.previous-versions-max
     write.object-storage.enabled write.object-storage.partitioned-paths write.object-storage.path
