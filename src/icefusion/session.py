@@ -16,8 +16,8 @@ from icefusion.bridge.manifests import ManifestReader
 from icefusion.changes.execute import ChangeExecutor, Given, Progress
 from icefusion.clock import Clock, SystemClock
 from icefusion.commit.catalog import CatalogClient
-from icefusion.commit.committer import Committer
-from icefusion.commit.opening import open_catalog, open_embedded, wrap_catalog
+from icefusion.commit.catalogs import SessionCatalogs, SessionCommitter
+from icefusion.commit.opening import open_any
 from icefusion.commit.pools import PoolStats
 from icefusion.commit.retry import Attempts
 from icefusion.config import (
@@ -97,21 +97,10 @@ def connect(
         ConfigurationError: The arguments make no sense together, or describe no catalog.
         CatalogError: The catalog cannot be reached.
     """
-    given = [option for option, value in (("path", path), ("catalog", catalog)) if value is not None]
-    if len(given) > 1 or (not given and name is None):
-        raise ConfigurationError(
-            f"connect needs one catalog, found {' and '.join(given) or 'none'}",
-            hint="give a folder, catalog=properties, catalog=object, or name='...' from PyIceberg's configuration",
-        )
     if threads is not None and threads < 1:
         raise ConfigurationError(f"threads: expected at least 1, found {threads}")
     pool = pool or PoolConfig()
-    if path is not None:
-        client = open_embedded(path, pool=pool, name=name or "default")
-    elif isinstance(catalog, Catalog):
-        client = wrap_catalog(catalog)
-    else:
-        client = open_catalog(name, catalog or {}, pool=pool)
+    client, owned = open_any(path, catalog, name, pool=pool)
     return Session(
         client,
         memory_limit_bytes=None if memory_limit is None else parse_bytes(memory_limit, name="memory_limit"),
@@ -120,12 +109,16 @@ def connect(
         batch=batch or BatchConfig(),
         reporter=reporter,
         clock=clock or SystemClock(),
-        owns_catalog=not isinstance(catalog, Catalog),
+        owns_catalog=owned,
+        pool=pool,
     )
 
 
 class Session:
-    """Runs SQL on the tables of one catalog. Threads may share it; each thread has its own transaction."""
+    """Runs SQL on the tables of a catalog, and of those attached to it.
+
+    Threads may share it; each thread has its own transaction.
+    """
 
     def __init__(
         self,
@@ -138,8 +131,10 @@ class Session:
         reporter: Reporter | None,
         clock: Clock,
         owns_catalog: bool,
+        pool: PoolConfig,
     ) -> None:
-        self._client = client
+        self._client = client = SessionCatalogs(client.catalog)
+        self._pool = pool
         self._owns_catalog = owns_catalog
         self._retry = retry
         self._batch = batch
@@ -150,7 +145,7 @@ class Session:
         engine_bytes = None if memory_limit_bytes is None or write_bytes is None else memory_limit_bytes - write_bytes
         manifests = ManifestReader()
         self._engine = Engine(memory_limit_bytes=engine_bytes, threads=threads, manifests=manifests)
-        self._committer = Committer(client, retry, clock, manifests)
+        self._committer = SessionCommitter(client, retry, clock, manifests)
         self._executor = Executor(
             client,
             self._engine,
@@ -169,6 +164,58 @@ class Session:
             has_table=lambda name: client.find_named(name) is not None,
             has_namespace=lambda name: client.find_namespace(client.split(name)[:-1]) is not None,
         )
+
+    # Catalogs
+
+    def attach(
+        self,
+        name: str,
+        path: str | Path | None = None,
+        *,
+        catalog: Catalog | Mapping[str, str] | None = None,
+        catalog_name: str | None = None,
+        pool: PoolConfig | None = None,
+    ) -> None:
+        """Make another catalog known under a name: its tables are then ``name.namespace.table``.
+
+        A transaction may read from all catalogs and write to one of them.
+
+        Args:
+            name: The name, of letters, digits and underscores. Names of three parts that begin with it are this
+                catalog's, even where the session's own catalog has a namespace so called.
+            path: A folder with the embedded catalog, created when missing.
+            catalog: PyIceberg catalog properties, or a PyIceberg catalog object.
+            catalog_name: What the catalog is called elsewhere: in its own database, and in PyIceberg's configuration.
+                By default ``name``, and for a folder what `connect` calls it.
+            pool: Limits of the connections to it; by default those of the session.
+
+        Raises:
+            ConfigurationError: The name is taken, or the arguments describe no catalog.
+            CatalogError: The catalog cannot be reached.
+        """
+        self._require_open()
+        self._client.check_alias(name)
+        known_as = catalog_name if path is not None else catalog_name or name
+        client, owned = open_any(path, catalog, known_as, pool=pool or self._pool)
+        try:
+            self._client.attach(name, client, owned=owned)
+        except BaseException:
+            if owned:
+                client.close()
+            raise
+
+    def detach(self, name: str) -> None:
+        """Forget an attached catalog; its tables stay what they are.
+
+        Raises:
+            ConfigurationError: No catalog is attached under this name.
+            TransactionError: The open transaction uses it.
+        """
+        self._require_open()
+        state = self._current
+        if state is not None and state.uses(name):
+            raise TransactionError(f"the open transaction uses catalog {name}", hint="COMMIT or ROLLBACK it first")
+        self._client.detach(name)
 
     @property
     def catalog(self) -> Catalog:
@@ -525,6 +572,7 @@ class Session:
         if state is not None and state.status is Status.ACTIVE:
             self._local.state = None
             state.rollback()
+        self._client.close_attached()
         if self._owns_catalog:
             self._client.close()
 

@@ -24,11 +24,11 @@ from pyiceberg.expressions import AlwaysFalse, BooleanExpression, Or
 
 from icefusion.changes.staging import RowChange, Staging
 from icefusion.commit.catalog import CatalogClient, TableHandle
+from icefusion.commit.catalogs import check_together
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
 from icefusion.commit.idempotency import Landed, check_key, find_landed
 from icefusion.commit.operations import FileChange, TableChange
-from icefusion.commit.swap import can_swap_many
 from icefusion.config import Isolation
 from icefusion.errors import BindError, NamespaceNotFoundError, TableNotFoundError, TransactionError
 from icefusion.generated_tables import find_generated, tables_told_of
@@ -211,23 +211,22 @@ class TransactionState:
                     if pinned.handle.name == view.name and view.snapshot_id == current:
                         pinned.reads = Or(pinned.reads, row_filter)
 
+    def uses(self, catalog: str) -> bool:
+        """Whether a table of an attached catalog was read or written."""
+        names = (pinned.handle.attached for pinned in self._tables.values())
+        return any(name is not None and name.casefold() == catalog.casefold() for name in names)
+
     # Writing
 
     def check_may_write(self, pinned: PinnedTable) -> None:
         """Refuse what could not be committed, before it is written.
 
         Raises:
-            TransactionError: It would be the second table, on a catalog that moves one at a time.
+            TransactionError: It would be the second table, in another catalog or on one that moves one at a time.
         """
         self.require_active()
         others = [t.handle.name for t in self._tables.values() if t.staging and t is not pinned]
-        if others and not can_swap_many(self.client):
-            raise TransactionError(
-                f"this transaction has written {others[0]} and cannot write {pinned.handle.name} as well: "
-                f"catalog {self.client.name} ({type(self.client.catalog).__name__}) cannot commit several tables "
-                "all or none",
-                hint="commit first, or use a SQL catalog (SQLite, PostgreSQL, MariaDB)",
-            )
+        check_together(self.client, pinned.handle.name, others)
 
     def find_landed(self, pinned: PinnedTable) -> Landed | None:
         """What landed before under this transaction's idempotency key; then nothing is to be written again."""

@@ -34,6 +34,7 @@ from sqlalchemy import Connection, Engine, Select, and_, bindparam, or_, select
 
 from icefusion.bridge.evolution import check_properties
 from icefusion.bridge.metadata_names import METADATA_TABLES, nearest_metadata_table, split_metadata_name
+from icefusion.commit.identifiers import AttachedIdentifier
 from icefusion.commit.pools import PoolStats, sql_stats
 from icefusion.commit.rest import PooledRestCatalog, offers_transactions
 from icefusion.commit.translate import translated
@@ -60,15 +61,18 @@ class TableHandle:
     Attributes:
         name: The full name, for messages: ``catalog.namespace.table``.
         table: PyIceberg's own handle of this state.
+        attached: The name under which its catalog is attached; None for a session's own.
     """
 
     name: str
     table: Table
+    attached: str | None = None
 
     @property
     def identifier(self) -> tuple[str, ...]:
-        """Namespace parts and table name."""
-        return self.table.name()
+        """Namespace parts and table name; it equals no identifier of a table in another of a session's catalogs."""
+        plain = self.table.name()
+        return plain if self.attached is None else AttachedIdentifier(self.attached, plain)
 
     @property
     def metadata(self) -> TableMetadata:
@@ -87,8 +91,8 @@ class TableHandle:
 
     def with_state(self, metadata: TableMetadata, metadata_location: str) -> TableHandle:
         """The same table in another state."""
-        table = Table(self.identifier, metadata, metadata_location, self.io, self.table.catalog, self.table.config)
-        return TableHandle(self.name, table)
+        table = Table(self.table.name(), metadata, metadata_location, self.io, self.table.catalog, self.table.config)
+        return TableHandle(self.name, table, self.attached)
 
 
 @dataclass(frozen=True)
@@ -120,18 +124,24 @@ class StagedTable:
 
 
 class CatalogClient:
-    """Names to tables, and namespaces. Safe to share between threads."""
+    """Names to tables, and namespaces. Safe to share between threads.
 
-    def __init__(self, catalog: Catalog) -> None:
+    Args:
+        catalog: The catalog.
+        attached: The name under which it is attached to a session; None for a session's own.
+    """
+
+    def __init__(self, catalog: Catalog, attached: str | None = None) -> None:
         self.catalog = catalog
+        self._name = attached
         self._lock = threading.Lock()
         self._states: OrderedDict[tuple[str, ...], TableHandle] = OrderedDict()
         self._one_pointer: Select[Any] | None = None
 
     @property
     def name(self) -> str:
-        """The catalog's name."""
-        return self.catalog.name
+        """The catalog's name: the one under which it is attached, or its own."""
+        return self._name or self.catalog.name
 
     @property
     def engine(self) -> Engine | None:
@@ -168,14 +178,17 @@ class CatalogClient:
                 f"{name} is not a full table name", hint=f"write namespace.table, e.g. {self._example(parts[-1])}"
             )
         namespace = [level for part in parts[:-1] for level in part.split(".")]
-        return (*namespace, parts[-1])
+        return self._marked((*namespace, parts[-1]))
 
     def split_namespace(self, name: Name) -> tuple[str, ...]:
         """The namespace that a name stands for, as written."""
         parts = [part.text for part in name.parts]
         if len(parts) > 1 and parts[0].casefold() == self.name.casefold():
             parts = parts[1:]
-        return tuple(level for part in parts for level in part.split("."))
+        return self._marked(tuple(level for part in parts for level in part.split(".")))
+
+    def _marked(self, identifier: tuple[str, ...]) -> tuple[str, ...]:
+        return identifier if self._name is None else AttachedIdentifier(self._name, identifier)
 
     def resolve(self, name: Name) -> TableHandle:
         """The newest state of the table that a name stands for; unquoted parts match without regard to case.
@@ -195,7 +208,7 @@ class CatalogClient:
         Raises:
             TableNotFoundError: There is more than one.
         """
-        identifier = self.split(name)
+        identifier = tuple(self.split(name))
         try:
             return self.load(identifier)
         except (TableNotFoundError, NamespaceNotFoundError):
@@ -298,7 +311,7 @@ class CatalogClient:
             if isinstance(self.catalog, SqlCatalog):
                 handle = self._load_sql(self.catalog, identifier, connection)
             else:
-                handle = TableHandle(name, self.catalog.load_table(identifier))
+                handle = TableHandle(name, self.catalog.load_table(tuple(identifier)), self._name)
         self.remember(handle)
         return handle
 
@@ -343,9 +356,9 @@ class CatalogClient:
         """Where tables stand, all at one moment: in one statement."""
         if len(identifiers) == 1:
             query = self._pointer_query(catalog)
-            values = {"catalog": self.name, "namespace": ".".join(identifiers[0][:-1]), "table": identifiers[0][-1]}
+            values = {"catalog": catalog.name, "namespace": ".".join(identifiers[0][:-1]), "table": identifiers[0][-1]}
         else:
-            either = or_(*(and_(*row_filter(self.name, identifier)) for identifier in identifiers))
+            either = or_(*(and_(*row_filter(catalog.name, identifier)) for identifier in identifiers))
             query, values = _pointers(catalog).where(either), {}
         if connection is not None:
             rows = connection.execute(query, values).all()
@@ -372,25 +385,28 @@ class CatalogClient:
             self.forget(identifier)
             raise foreign.NoSuchTableError(str(identifier))
         with self._lock:
-            known = self._states.get(identifier)
+            known = self._states.get(tuple(identifier))
         if known is not None and known.metadata_location == location:
             return known
         metadata = FromInputFile.table_metadata(load_file_io(catalog.properties, location).new_input(location))
         io = catalog._load_file_io(metadata.properties, location)
-        return TableHandle(self.full_name(identifier), Table(identifier, metadata, location, io, catalog))
+        return TableHandle(
+            self.full_name(identifier), Table(tuple(identifier), metadata, location, io, catalog), self._name
+        )
 
     def remember(self, handle: TableHandle) -> None:
         """Keep a state that is known to be the newest, so that it need not be read again."""
         with self._lock:
-            self._states[handle.identifier] = handle
-            self._states.move_to_end(handle.identifier)
+            key = tuple(handle.identifier)
+            self._states[key] = handle
+            self._states.move_to_end(key)
             while len(self._states) > _CACHED_TABLES:
                 self._states.popitem(last=False)
 
     def forget(self, identifier: tuple[str, ...]) -> None:
         """Drop what is kept of a table."""
         with self._lock:
-            self._states.pop(identifier, None)
+            self._states.pop(tuple(identifier), None)
 
     def stage_table(
         self,
@@ -414,10 +430,15 @@ class CatalogClient:
         name = self.full_name(identifier)
         with translated(f"table {name}"):
             transaction = self.catalog.create_table_transaction(
-                identifier, schema, location, partition_spec=spec, sort_order=sort_order, properties=dict(properties)
+                tuple(identifier),
+                schema,
+                location,
+                partition_spec=spec,
+                sort_order=sort_order,
+                properties=dict(properties),
             )
             # The updates that recreate this state; PyIceberg offers no public way to them.
-            return StagedTable(TableHandle(name, transaction._table), tuple(transaction._updates))
+            return StagedTable(TableHandle(name, transaction._table, self._name), tuple(transaction._updates))
 
     def find(self, identifier: tuple[str, ...]) -> TableHandle | None:
         """The newest state of a table, or None when there is no such table."""

@@ -18,10 +18,40 @@ from icefusion.errors import ConfigurationError
 
 READ_TIMEOUT_PROPERTY = "icefusion.sql-read-timeout-ms"
 
-__all__ = ["open_catalog", "open_embedded", "wrap_catalog"]
+EMBEDDED_NAME = "default"
+
+__all__ = ["open_any", "open_catalog", "open_embedded", "wrap_catalog"]
 
 
-def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str = "default") -> CatalogClient:
+def open_any(
+    path: str | Path | None, catalog: Catalog | Mapping[str, str] | None, name: str | None, *, pool: PoolConfig
+) -> tuple[CatalogClient, bool]:
+    """A catalog by whichever way it was described, and whether it is ours to close.
+
+    Args:
+        path: A folder with the embedded catalog.
+        catalog: PyIceberg's properties, or a catalog that the caller has opened.
+        name: The catalog's name; alone, it names an entry of PyIceberg's configuration.
+        pool: Limits of the connections.
+
+    Raises:
+        ConfigurationError: It is not described, or in two ways.
+        CatalogError: The catalog cannot be reached.
+    """
+    given = [option for option, value in (("path", path), ("catalog", catalog)) if value is not None]
+    if len(given) > 1 or (not given and name is None):
+        raise ConfigurationError(
+            f"connect needs one catalog, found {' and '.join(given) or 'none'}",
+            hint="give a folder, catalog=properties, catalog=object, or name='...' from PyIceberg's configuration",
+        )
+    if path is not None:
+        return open_embedded(path, pool=pool, name=name or EMBEDDED_NAME), True
+    if isinstance(catalog, Catalog):
+        return wrap_catalog(catalog), False
+    return open_catalog(name, catalog or {}, pool=pool), True
+
+
+def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str = EMBEDDED_NAME) -> CatalogClient:
     """The embedded catalog in a folder: a SQLite file beside the tables' own folders; created when missing.
 
     Raises:
