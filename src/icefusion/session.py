@@ -17,7 +17,7 @@ from icefusion.changes.execute import ChangeExecutor, Given, Progress
 from icefusion.clock import Clock, SystemClock
 from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.catalogs import SessionCatalogs, SessionCommitter
-from icefusion.commit.opening import open_any
+from icefusion.commit.opening import existing_warehouse, open_any
 from icefusion.commit.pools import PoolStats
 from icefusion.commit.retry import Attempts
 from icefusion.config import (
@@ -310,6 +310,12 @@ class Session:
                 return self._executor.query(statement, given, self._current or self._new_state())
             case st.Insert() | st.Delete() | st.Truncate() | st.Update() | st.Merge():
                 return self._change(statement, given, idempotency_key)
+            case st.Attach(path, name):
+                self.attach(name, existing_warehouse(path))
+                return Result.of_nothing(StatementReport("ATTACH"))
+            case st.Detach(name):
+                self.detach(name)
+                return Result.of_nothing(StatementReport("DETACH"))
             case st.Call() | st.SetOption() | st.ResetOption():
                 raise UnsupportedStatementError("CALL, SET and RESET are not carried out yet")
             case st.CreateView() | st.AlterView() | st.RenameView() | st.DropView():

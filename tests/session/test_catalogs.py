@@ -198,6 +198,27 @@ def test_a_catalog_is_attached_by_properties_or_as_an_object(session: ice.Sessio
     mine.close()
 
 
+def test_sql_attaches_folders_that_are_warehouses(session: ice.Session, tmp_path: Path) -> None:
+    session.sql(f"ATTACH '{tmp_path / 'other'}' AS more; INSERT INTO more.ns.u VALUES (1)")
+    assert ids(session, "other.ns.u") == [1]
+    session.sql("DETACH more")
+    session.sql(f"ATTACH DATABASE '{tmp_path / 'other'}' AS \"More\"; DETACH CATALOG more")
+    with pytest.raises(ice.TableNotFoundError):
+        session.sql("SELECT * FROM more.ns.u")
+    with pytest.raises(ice.ConfigurationError, match=r"no warehouse in .*nowhere") as caught:
+        session.sql(f"ATTACH '{tmp_path / 'nowhere'}' AS more")
+    assert "session.attach" in (caught.value.hint or "")
+    assert not (tmp_path / "nowhere").exists()
+    with pytest.raises(ice.ConfigurationError, match="'nobody'"):
+        session.sql("DETACH nobody")
+
+
+@pytest.mark.parametrize("text", ["ATTACH", "ATTACH 'x'", "ATTACH 'x' AS", "ATTACH x AS y", "DETACH", "DETACH a b"])
+def test_attach_that_is_cut_off_is_refused(session: ice.Session, text: str) -> None:
+    with pytest.raises(ice.ParseError):
+        session.sql(text)
+
+
 def test_keys_land_once_there_too(session: ice.Session) -> None:
     for _ in range(2):
         session.sql("INSERT INTO other.ns.u VALUES (1)", idempotency_key="k")

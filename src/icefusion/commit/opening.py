@@ -19,8 +19,9 @@ from icefusion.errors import ConfigurationError
 READ_TIMEOUT_PROPERTY = "icefusion.sql-read-timeout-ms"
 
 EMBEDDED_NAME = "default"
+EMBEDDED_FILE = "catalog.db"
 
-__all__ = ["open_any", "open_catalog", "open_embedded", "wrap_catalog"]
+__all__ = ["existing_warehouse", "open_any", "open_catalog", "open_embedded", "wrap_catalog"]
 
 
 def open_any(
@@ -51,6 +52,21 @@ def open_any(
     return open_catalog(name, catalog or {}, pool=pool), True
 
 
+def existing_warehouse(folder: str) -> Path:
+    """A folder that holds an embedded catalog already.
+
+    Raises:
+        ConfigurationError: It holds none.
+    """
+    root = Path(folder).expanduser().absolute()
+    if not (root / EMBEDDED_FILE).is_file():
+        raise ConfigurationError(
+            f"there is no warehouse in {folder!r}",
+            hint="ATTACH takes a folder that icefusion.connect(folder) has made; session.attach takes any catalog",
+        )
+    return root
+
+
 def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str = EMBEDDED_NAME) -> CatalogClient:
     """The embedded catalog in a folder: a SQLite file beside the tables' own folders; created when missing.
 
@@ -64,7 +80,7 @@ def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str = EMBEDDED_
         raise ConfigurationError(
             f"cannot use {str(root)!r} as a warehouse: {exc.strerror or exc}", hint="name a folder that can be written"
         ) from exc
-    properties = {"uri": f"sqlite:///{root / 'catalog.db'}", "warehouse": root.as_uri()}
+    properties = {"uri": f"sqlite:///{root / EMBEDDED_FILE}", "warehouse": root.as_uri()}
     with translated(f"the catalog in {root}"):
         return CatalogClient(_PooledSqlCatalog(name, pool, properties))
 

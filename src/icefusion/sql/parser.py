@@ -12,6 +12,7 @@ from typing import Literal
 
 from icefusion.errors import ParseError
 from icefusion.sql.alter import parse_alter_table, parse_comment
+from icefusion.sql.attaching import parse_attach, parse_detach
 from icefusion.sql.calls import parse_call, parse_reset, parse_set
 from icefusion.sql.changes import parse_delete, parse_truncate, parse_update
 from icefusion.sql.cursor import Cursor
@@ -123,6 +124,10 @@ def _parse(sql: str, tokens: list[Token]) -> Statement:
 
 def _at_query(cursor: Cursor) -> bool:
     return cursor.at(*_QUERY_WORDS, "(")
+
+
+def _parse_attach(cursor: PieceCursor) -> Statement:
+    return parse_attach(cursor) if cursor.take().key == "ATTACH" else parse_detach(cursor)
 
 
 def _parse_explain(cursor: PieceCursor) -> Query | Explain:
@@ -269,11 +274,13 @@ def _parse_end(cursor: Cursor) -> Statement:
 _HEADS: dict[str, Callable[[PieceCursor], Statement]] = {
     "ABORT": _parse_end,
     "ALTER": _parse_alter,
+    "ATTACH": _parse_attach,
     "BEGIN": _parse_begin,
     "CALL": _parse_call,
     "COMMENT": _parse_comment,
     "COMMIT": _parse_end,
     "CREATE": _parse_create,
+    "DETACH": _parse_attach,
     "DROP": _parse_drop,
     "END": _parse_end,
     "EXPLAIN": _parse_explain,

@@ -32,6 +32,7 @@ __all__ = [
     "AlterView",
     "Argument",
     "Assignment",
+    "Attach",
     "Begin",
     "Call",
     "Change",
@@ -44,6 +45,7 @@ __all__ = [
     "Definition",
     "Delete",
     "DeleteRow",
+    "Detach",
     "DropNamespace",
     "DropTable",
     "DropView",
@@ -184,6 +186,22 @@ class Call:
 
     name: Name
     arguments: tuple[Argument, ...] = ()
+
+
+@dataclass(frozen=True)
+class Attach:
+    """``ATTACH 'folder' AS name``: the embedded catalog in a folder, under a name."""
+
+    path: str
+    name: str
+    offset: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class Detach:
+    """``DETACH name``."""
+
+    name: str
 
 
 @dataclass(frozen=True)
@@ -429,7 +447,9 @@ Definition = (
 )
 """Statements that change what the catalog lists."""
 
-Statement = Query | Explain | Change | Definition | Call | SetOption | ResetOption | Begin | Commit | Rollback
+Statement = (
+    Query | Explain | Change | Definition | Call | SetOption | ResetOption | Attach | Detach | Begin | Commit | Rollback
+)
 
 
 def fragments_of(statement: Statement) -> tuple[Fragment, ...]:

@@ -10,8 +10,8 @@ from icefusion.sql.lexer import Kind, keywords
 __all__ = ["refuse_create", "refuse_drop", "refuse_statement"]
 
 _SUPPORTED = keywords(
-    """ABORT ALTER BEGIN CALL COMMENT COMMIT CREATE DELETE DROP END EXPLAIN FROM INSERT MERGE REPLACE RESET ROLLBACK
-    SELECT SET START TABLE TRUNCATE UPDATE VALUES WITH"""
+    """ABORT ALTER ATTACH BEGIN CALL COMMENT COMMIT CREATE DELETE DETACH DROP END EXPLAIN FROM INSERT MERGE
+    REPLACE RESET ROLLBACK SELECT SET START TABLE TRUNCATE UPDATE VALUES WITH"""
 )
 
 _UPSERT = "write INSERT INTO t ... ON CONFLICT (id) DO UPDATE SET a = excluded.a, or MERGE INTO"
@@ -30,7 +30,6 @@ _VIEW = "make a view of the query, or store its result: CREATE TABLE name AS SEL
 
 _HINTS = {
     "ANALYZE": _MAINTENANCE,
-    "ATTACH": "a session has one catalog; open another session for another one",
     "CACHE": "pass an Arrow table under a name: session.sql('SELECT * FROM rows', rows=table)",
     "CLOSE": _ARROW,
     "COPY": _ARROW,
@@ -39,7 +38,6 @@ _HINTS = {
     "DENY": _PRIVILEGES,
     "DESC": _LOOK,
     "DESCRIBE": _LOOK,
-    "DETACH": "a session has one catalog; open another session for another one",
     "EXECUTE": _PREPARED,
     "EXPORT": _ARROW,
     "FETCH": _ARROW,
