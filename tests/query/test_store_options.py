@@ -149,8 +149,12 @@ def test_the_emulator_is_found_by_its_address(monkeypatch: pytest.MonkeyPatch) -
 def test_gcs_is_told_a_service_account_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "service account" in why_not("gs://b/x", {})
     path = tmp_path / "account.json"
-    path.write_text(json.dumps({"type": "service_account"}))
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(path))
+    for other in (None, "no json", json.dumps({"type": "authorized_user", "refresh_token": "t"})):
+        if other is not None:
+            path.write_text(other)
+        assert "service account" in why_not("gs://b/x", {})
+    path.write_text(json.dumps({"type": "service_account", "private_key": "k"}))
     assert find_store("gs://b/x", PyArrowFileIO({})) == Store("gcs", "b", (("service_account_path", str(path)),))
     assert "gcs.oauth2.token" in why_not("gs://b/x", {"gcs.oauth2.token": "secret"})
     assert "gcs.service.host" in why_not("gs://b/x", {"gcs.service.host": "http://127.0.0.1:1"})

@@ -12,6 +12,7 @@ environment would win, that is a reason too.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Mapping
@@ -249,11 +250,20 @@ def _is_emulator(properties: Properties, account: str | None) -> bool:
 def _gcs_options(properties: Properties) -> dict[str, str | None]:
     _refuse(properties, _GCS_UNKNOWN)
     path = os.environ.get("GOOGLE_APPLICATION_CREDENTIALS")
-    if not path or not Path(path).is_file():
+    if not path or not _is_service_account(path):
         raise UnreachableError(
             "the engine reads gs:// with a service account alone, and GOOGLE_APPLICATION_CREDENTIALS names none"
         )
     return {"service_account_path": path}
+
+
+def _is_service_account(path: str) -> bool:
+    """Whether a file holds a service account, and not another of the kinds of credentials that Google knows."""
+    try:
+        account = json.loads(Path(path).read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(account, dict) and "private_key" in account
 
 
 def split_sas(token: str) -> list[tuple[str, str]]:
