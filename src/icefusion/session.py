@@ -38,6 +38,7 @@ from icefusion.errors import (
     UnsupportedStatementError,
 )
 from icefusion.execution import Executor, commit_unit
+from icefusion.introspection.show import Inspector
 from icefusion.query.constants import compute_version
 from icefusion.query.engine import Engine
 from icefusion.query.parameters import Parameters, bind_values
@@ -164,6 +165,7 @@ class Session:
             has_table=lambda name: client.find_named(name) is not None,
             has_namespace=lambda name: client.find_namespace(client.split(name)[:-1]) is not None,
         )
+        self._inspector = Inspector(self._client, self._engine, self._views, reporter)
 
     # Catalogs
 
@@ -320,6 +322,8 @@ class Session:
                 raise UnsupportedStatementError("CALL, SET and RESET are not carried out yet")
             case st.CreateView() | st.AlterView() | st.RenameView() | st.DropView():
                 return self._define_view(statement)
+            case st.Show() | st.Describe() | st.DescribeQuery():
+                return self._inspector.run(statement, given, self._current or self._new_state())
             case st.Explain():
                 return self._changes.explain(statement, given, self._current or self._new_state(None))
         if self._current is not None:

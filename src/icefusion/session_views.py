@@ -132,6 +132,10 @@ class SessionViews:
         if self._views and self.is_view(name):
             raise UnsupportedStatementError(f"{name} is a view, and no table", hint=hint)
 
+    def view(self, name: Name) -> View | None:
+        """The view that a name stands for; None where it is no view."""
+        return self._views.get(self._key(name)) if self._views else None
+
     def is_view(self, name: Name) -> bool:
         """Whether a name stands for a view."""
         return self._key(name) in self._views

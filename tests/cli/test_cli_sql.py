@@ -228,3 +228,18 @@ def test_ctrl_c_ends_a_query_that_computes(tmp_path):
 def test_python_m_icefusion_knows_its_version():
     done = subprocess.run([*ICEFUSION, "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"icefusion {ice.__version__}\n"
+
+
+def test_the_statement_of_a_table_stands_free_to_be_copied(run, table):
+    done = run("sql", f"SHOW CREATE TABLE {table}")
+    assert done.stdout.startswith(f"CREATE TABLE {table} (\n  id int NOT NULL,")
+    assert "│" not in done.stdout
+    assert run("sql", f"DROP TABLE {table}").exit_code == 0
+    assert run("sql", done.stdout).exit_code == 0
+
+
+def test_what_is_there_is_shown_as_a_table_and_nothing_else_is_said(run, table):
+    done = run("sql", "SHOW TABLES")
+    assert table.split(".")[1] in done.stdout
+    assert done.stdout.splitlines()[-1] == "1 row"
+    assert done.stderr == ""

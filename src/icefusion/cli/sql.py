@@ -20,6 +20,9 @@ from icefusion.result import Result
 __all__ = ["count_of", "describe", "sql"]
 
 
+_ASKING = ("SELECT", "EXPLAIN", "SHOW", "DESCRIBE")
+
+
 @click.command()
 @click.argument("statement", required=False)
 @click.option("-f", "--file", metavar="FILE", help="Read the statements from a file; - is standard input.")
@@ -98,7 +101,7 @@ def _read(statement: str | None, file: str | None) -> str:
 
 
 def _tell(result: Result, notes: Console, seconds: float | None) -> None:
-    parts = [] if result.report.statement in ("SELECT", "EXPLAIN") else [describe(result)]
+    parts = [] if result.report.statement.startswith(_ASKING) else [describe(result)]
     if seconds is not None:
         parts.append(f"{seconds:.3f} s")
     if parts:

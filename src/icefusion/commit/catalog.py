@@ -14,12 +14,12 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pyiceberg import exceptions as foreign
-from pyiceberg.catalog import Catalog
+from pyiceberg.catalog import Catalog, MetastoreCatalog
 from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
 from pyiceberg.io import FileIO, load_file_io
@@ -477,6 +477,40 @@ class CatalogClient:
                 f"catalog {self.name}: the server holds nothing under warehouse {warehouse!r}",
                 hint="is the warehouse spelled as the server knows it?",
             ) from exc
+
+    def walk_namespaces(self, parent: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+        """All namespaces below a namespace, at any depth, each before those below it."""
+        for namespace in sorted(self.list_namespaces(parent)):
+            # Some catalogs list all levels at once, and some those of a namespace with no level below it again.
+            if len(namespace) == len(parent) + 1 and namespace[: len(parent)] == parent:
+                yield namespace
+                yield from self.walk_namespaces(namespace)
+
+    def require_namespace(self, namespace: tuple[str, ...]) -> tuple[str, ...]:
+        """The existing namespace of this name, as it is spelled in the catalog.
+
+        Raises:
+            NamespaceNotFoundError: There is none of this name.
+        """
+        found = self.find_namespace(namespace)
+        if found is None:
+            raise self._unknown_namespace(namespace)
+        return found
+
+    def namespace_properties(self, namespace: tuple[str, ...]) -> dict[str, str]:
+        """The properties of a namespace that exists."""
+        with translated(f"namespace {'.'.join(namespace)}"):
+            return dict(self.catalog.load_namespace_properties(namespace))
+
+    def usual_location(self, identifier: tuple[str, ...]) -> str | None:
+        """Where the catalog would put a table of this name; None where only its server knows."""
+        if not isinstance(self.catalog, MetastoreCatalog):
+            return None
+        location = self.namespace_properties(identifier[:-1]).get("location")
+        warehouse = self.catalog.properties.get("warehouse")
+        if location is None and warehouse is not None:
+            location = f"{warehouse.rstrip('/')}/{'.'.join(identifier[:-1])}"
+        return None if location is None else f"{location.rstrip('/')}/{identifier[-1]}"
 
     def create_namespace(self, namespace: tuple[str, ...], properties: Mapping[str, str]) -> None:
         """Make a namespace.

@@ -59,11 +59,12 @@ TableKey = tuple[str, str, str]
 
 BATCH_ROWS = 8_192
 
+_INFORMATION_SCHEMA = "datafusion.catalog.information_schema"
 _SETTINGS = {
     "datafusion.execution.time_zone": "UTC",
     "datafusion.execution.parquet.schema_force_view_types": "false",
     "datafusion.sql_parser.map_string_types_to_utf8view": "false",
-    "datafusion.catalog.information_schema": "false",
+    _INFORMATION_SCHEMA: "false",
     "datafusion.optimizer.enable_leaf_expression_pushdown": "false",
 }
 
@@ -123,6 +124,7 @@ class Engine:
             _HASH_JOINS: True,
             _SORT_RESERVATION: SORT_RESERVATION_BYTES,
             _LEAF_PUSHDOWN: False,
+            _INFORMATION_SCHEMA: False,
             **USUAL_BUILD,
         }
         self._lock = threading.RLock()
@@ -268,6 +270,17 @@ class Engine:
         """The plan, and the same optimized: that makes types agree, and finds where they cannot."""
         frame = _without_views(self._draft(query, frames, values, settings))
         return frame, self._context.create_dataframe_from_logical_plan(frame.optimized_logical_plan())
+
+    @property
+    def manifests(self) -> ManifestReader:
+        """What reads manifests, and remembers the last ones."""
+        return self._manifests
+
+    def function_names(self) -> list[str]:
+        """The names of all functions that a query can call, in no order."""
+        with self._lock, self._set({_INFORMATION_SCHEMA: True}):
+            rows = self._context.sql("SELECT DISTINCT routine_name FROM information_schema.routines").collect()
+        return [str(name) for batch in rows for name in batch.column(0).to_pylist()]
 
     def files(self, view: TableView) -> tuple[LiveFile, ...]:
         """The data files of a view, each with the delete files that apply to it.

@@ -27,6 +27,7 @@ from icefusion.sql.namespaces import (
 )
 from icefusion.sql.pieces import PieceCursor
 from icefusion.sql.scanner import scan_query
+from icefusion.sql.shows import parse_describe, parse_show
 from icefusion.sql.statements import (
     Begin,
     Change,
@@ -280,6 +281,8 @@ _HEADS: dict[str, Callable[[PieceCursor], Statement]] = {
     "COMMENT": _parse_comment,
     "COMMIT": _parse_end,
     "CREATE": _parse_create,
+    "DESC": parse_describe,
+    "DESCRIBE": parse_describe,
     "DETACH": _parse_attach,
     "DROP": _parse_drop,
     "END": _parse_end,
@@ -288,5 +291,6 @@ _HEADS: dict[str, Callable[[PieceCursor], Statement]] = {
     "RESET": _parse_set,
     "ROLLBACK": _parse_end,
     "SET": _parse_set,
+    "SHOW": parse_show,
     "START": _parse_begin,
 }

@@ -45,6 +45,8 @@ __all__ = [
     "Definition",
     "Delete",
     "DeleteRow",
+    "Describe",
+    "DescribeQuery",
     "Detach",
     "DropNamespace",
     "DropTable",
@@ -54,6 +56,7 @@ __all__ = [
     "Identifier",
     "Insert",
     "InsertRow",
+    "Inspection",
     "KeepRow",
     "Merge",
     "MergeClause",
@@ -68,6 +71,7 @@ __all__ = [
     "Rollback",
     "SetOption",
     "SetRow",
+    "Show",
     "SortTerm",
     "Statement",
     "TableReference",
@@ -416,6 +420,53 @@ class Explain:
 
 
 @dataclass(frozen=True)
+class Show:
+    """``SHOW what [IN name] [LIKE 'pattern']``.
+
+    Attributes:
+        what: What is listed, or shown of a table.
+        name: The namespace whose things are listed, or the table; None for everything there is.
+        pattern: Which of the names are shown; None for all.
+        key: The one property that is asked for.
+    """
+
+    what: Literal[
+        "catalogs", "namespaces", "tables", "views", "columns", "partitions", "create table", "properties", "functions"
+    ]
+    name: Name | None = None
+    pattern: str | None = None
+    key: str | None = None
+
+
+@dataclass(frozen=True)
+class Describe:
+    """``DESCRIBE [TABLE] [EXTENDED] name [column]``, or ``DESCRIBE NAMESPACE [EXTENDED] name``.
+
+    Attributes:
+        what: What the name is.
+        name: The name.
+        extended: Whether all that is known is wanted.
+        column: The one column that is asked for, by its path.
+    """
+
+    what: Literal["table", "namespace"]
+    name: Name
+    extended: bool = False
+    column: tuple[Identifier, ...] = ()
+
+
+@dataclass(frozen=True)
+class DescribeQuery:
+    """``DESCRIBE [QUERY] SELECT ...``: the columns that a query has."""
+
+    query: Query
+
+
+Inspection = Show | Describe | DescribeQuery
+"""Statements that tell what there is."""
+
+
+@dataclass(frozen=True)
 class Begin:
     """``BEGIN [TRANSACTION | WORK]`` or ``START TRANSACTION [ISOLATION LEVEL ...]``."""
 
@@ -448,7 +499,19 @@ Definition = (
 """Statements that change what the catalog lists."""
 
 Statement = (
-    Query | Explain | Change | Definition | Call | SetOption | ResetOption | Attach | Detach | Begin | Commit | Rollback
+    Query
+    | Explain
+    | Inspection
+    | Change
+    | Definition
+    | Call
+    | SetOption
+    | ResetOption
+    | Attach
+    | Detach
+    | Begin
+    | Commit
+    | Rollback
 )
 
 
@@ -476,6 +539,8 @@ def _fragments(statement: Statement) -> Iterator[Fragment | None]:
             yield from (argument.value for argument in statement.arguments)
         case Explain():
             yield from _fragments(statement.change)
+        case DescribeQuery():
+            yield statement.query
         case Insert():
             if statement.overwrite is not None:
                 yield from (term.value for term in statement.overwrite.partition)

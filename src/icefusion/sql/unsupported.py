@@ -10,8 +10,8 @@ from icefusion.sql.lexer import Kind, keywords
 __all__ = ["refuse_create", "refuse_drop", "refuse_statement"]
 
 _SUPPORTED = keywords(
-    """ABORT ALTER ATTACH BEGIN CALL COMMENT COMMIT CREATE DELETE DETACH DROP END EXPLAIN FROM INSERT MERGE
-    REPLACE RESET ROLLBACK SELECT SET START TABLE TRUNCATE UPDATE VALUES WITH"""
+    """ABORT ALTER ATTACH BEGIN CALL COMMENT COMMIT CREATE DELETE DESC DESCRIBE DETACH DROP END EXPLAIN FROM INSERT
+    MERGE REPLACE RESET ROLLBACK SELECT SET SHOW START TABLE TRUNCATE UPDATE VALUES WITH"""
 )
 
 _UPSERT = "write INSERT INTO t ... ON CONFLICT (id) DO UPDATE SET a = excluded.a, or MERGE INTO"
@@ -23,8 +23,6 @@ _PRIVILEGES = "users and privileges are kept by the catalog; use its own tools"
 _PREPARED = "pass the values with the statement: session.sql('SELECT ... WHERE id = ?', params=[1])"
 _ARROW = "a result is Arrow: fetch it as a whole or in batches, and write it out with pyarrow"
 _OPTIONS = "options are given when the session is opened: icefusion.connect(...)"
-_LOOK = "SELECT * FROM name LIMIT 0 gives a table's columns and types as the schema of its result"
-_CATALOG = "the catalog lists them: session.catalog.list_namespaces(), session.catalog.list_tables('namespace')"
 _SAVEPOINT = "a transaction is committed or rolled back as a whole: COMMIT or ROLLBACK"
 _VIEW = "make a view of the query, or store its result: CREATE TABLE name AS SELECT ..."
 
@@ -36,8 +34,6 @@ _HINTS = {
     "DEALLOCATE": _PREPARED,
     "DECLARE": _ARROW,
     "DENY": _PRIVILEGES,
-    "DESC": _LOOK,
-    "DESCRIBE": _LOOK,
     "EXECUTE": _PREPARED,
     "EXPORT": _ARROW,
     "FETCH": _ARROW,
@@ -64,13 +60,6 @@ _HINTS = {
     "VACUUM": _MAINTENANCE,
 }
 
-_SHOW_HINTS = {
-    "ALL": _OPTIONS,
-    "COLUMNS": _LOOK,
-    "CREATE": _LOOK,
-    "FUNCTIONS": "the functions are those of DataFusion; its documentation lists them",
-}
-
 _CREATE_HINTS = {
     "CATALOG": "catalogs are given when a session is opened: icefusion.connect(catalog=...)",
     "EXTERNAL": "CREATE TABLE makes an Iceberg table; pass other data under a name: session.sql(..., rows=dataset)",
@@ -91,13 +80,11 @@ _CREATE_HINTS = {
 def refuse_statement(cursor: Cursor) -> SQLError:
     """The error for a statement that begins with a word no statement here begins with."""
     token = cursor.token
-    if token.key == "SHOW":
-        return cursor.unsupported("SHOW is not supported yet", _SHOW_HINTS.get(cursor.ahead().key, _CATALOG))
     if token.key in _HINTS:
         return cursor.unsupported(f"{token.key} is not supported", _HINTS[token.key])
     if token.kind is not Kind.WORD:
         return cursor.unexpected("a statement")
-    guess = nearest(token.key, [*sorted(_SUPPORTED), "SHOW", *_HINTS])
+    guess = nearest(token.key, [*sorted(_SUPPORTED), *_HINTS])
     hint = f"did you mean {guess}?" if guess else None
     return cursor.error(f"no statement begins with {shorten(token.text)}", hint=hint)
 

@@ -1,0 +1,1 @@
+"""SHOW and DESCRIBE: what there is, as tables of few rows."""

@@ -1,0 +1,219 @@
+"""Carries out SHOW and DESCRIBE."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from icefusion.bridge.partition import partition_path, schema_of_spec
+from icefusion.bridge.schema import type_name
+from icefusion.changes.execute import Given, table_names
+from icefusion.commit.catalog import CatalogClient
+from icefusion.commit.catalogs import SessionCatalogs
+from icefusion.errors import UnsupportedStatementError
+from icefusion.introspection.create_table import create_table_text
+from icefusion.introspection.describe import describe_column, describe_namespace, describe_schema, describe_table
+from icefusion.introspection.patterns import NamePattern
+from icefusion.introspection.subjects import Described, find_described, find_table
+from icefusion.query.engine import Engine
+from icefusion.query.inspect.of_metadata import shown_properties
+from icefusion.query.inspect.of_partitions import sum_partitions
+from icefusion.query.inspect.subject import Subject
+from icefusion.query.parameters import bind_parameters
+from icefusion.query.planner import bind_query
+from icefusion.reports import Reporter, StatementReport, tell
+from icefusion.result import Result
+from icefusion.session_views import SessionViews
+from icefusion.sql.statements import Describe, DescribeQuery, Inspection, Name, Query, Show
+from icefusion.transaction import TransactionState
+
+__all__ = ["Inspector"]
+
+
+class Inspector:
+    """The statements of a session that tell what there is.
+
+    Args:
+        catalogs: The session's catalogs.
+        engine: Plans queries that are described.
+        views: The session's views.
+        reporter: Told of each statement.
+    """
+
+    def __init__(
+        self, catalogs: SessionCatalogs, engine: Engine, views: SessionViews, reporter: Reporter | None
+    ) -> None:
+        self._catalogs = catalogs
+        self._engine = engine
+        self._views = views
+        self._reporter = reporter
+
+    def run(self, statement: Inspection, given: Given, state: TransactionState) -> Result:
+        """Carry out one statement.
+
+        Raises:
+            TableNotFoundError: There is no such table.
+            NamespaceNotFoundError: There is no such namespace.
+            SQLError: There is no such column, or the query to be described is none.
+        """
+        began = time.perf_counter()
+        match statement:
+            case Show():
+                word, rows = f"SHOW {statement.what.upper()}", self._show(statement, state)
+            case Describe():
+                word, rows = "DESCRIBE", self._describe(statement, state)
+            case DescribeQuery(query):
+                word, rows = "DESCRIBE", self._describe_query(query, given, state)
+        report = StatementReport(word, seconds=time.perf_counter() - began)
+        tell(self._reporter, report)
+        batches = rows.to_batches()
+        return Result(rows.schema, lambda: iter(batches), report=report)
+
+    def _show(self, statement: Show, state: TransactionState) -> pa.Table:
+        pattern = NamePattern(statement.pattern)
+        match statement.what:
+            case "catalogs":
+                names = sorted(client.name for client in (self._catalogs, *self._catalogs.attached))
+                return _texts(("catalog",), ((name,) for name in names if pattern.matches(name)))
+            case "functions":
+                names = sorted(name for name in self._engine.function_names() if pattern.matches(name))
+                return _texts(("function",), ((name,) for name in names))
+            case "namespaces":
+                return self._namespaces(statement.name, pattern)
+            case "tables":
+                return self._tables(statement.name, pattern)
+            case "views":
+                return self._show_views(statement.name, pattern)
+        assert statement.name is not None  # all others are about one table
+        match statement.what:
+            case "columns":
+                return _columns(find_described(state, statement.name, self._views), pattern)
+            case "partitions":
+                return self._partitions(statement.name, state)
+            case "create table":
+                return _create_table(statement.name, state)
+            case "properties":
+                return _properties(statement.name, statement.key, state)
+        raise AssertionError(statement.what)  # there is nothing else to show
+
+    # What the catalogs hold
+
+    def _namespaces(self, name: Name | None, pattern: NamePattern) -> pa.Table:
+        client, parent = self._place(name)
+        found = sorted(".".join(namespace) for namespace in client.list_namespaces(parent))
+        return _texts(("namespace",), ((each,) for each in found if pattern.matches(each)))
+
+    def _tables(self, name: Name | None, pattern: NamePattern) -> pa.Table:
+        client, parent = self._place(name)
+        namespaces = [parent] if parent else list(client.walk_namespaces())
+        rows = [
+            (".".join(identifier[:-1]), identifier[-1])
+            for namespace in namespaces
+            for identifier in sorted(client.list_tables(namespace))
+            if pattern.matches(identifier[-1])
+        ]
+        table = _texts(("namespace", "tableName"), rows)
+        return table.append_column("isTemporary", pa.array([False] * len(rows), pa.bool_()))
+
+    def _place(self, name: Name | None) -> tuple[CatalogClient, tuple[str, ...]]:
+        """The catalog that a name leads to, and the namespace in it; the root for no name, or for that of a catalog."""
+        if name is None:
+            return self._catalogs, ()
+        if len(name.parts) == 1:
+            word = name.parts[0].text.casefold()
+            for other in self._catalogs.attached:
+                if word == other.name.casefold():
+                    return other, ()
+        client = self._catalogs.of_namespace(name)
+        namespace = client.split_namespace(name)
+        found = client.find_namespace(namespace)
+        if found is None and len(name.parts) == 1 and word == client.name.casefold():
+            return client, ()
+        return client, found if found is not None else client.require_namespace(namespace)
+
+    def _show_views(self, name: Name | None, pattern: NamePattern) -> pa.Table:
+        """The session's views, those of one namespace or all."""
+        inside = None if name is None else ".".join(part.text for part in name.parts).casefold()
+        rows = []
+        for view in self._views.all():
+            namespace, _, last = view.name.rpartition(".")
+            if pattern.matches(last) and inside in (None, namespace.casefold()):
+                rows.append((namespace, last))
+        return _texts(("namespace", "viewName"), rows).append_column(
+            "isTemporary", pa.array([True] * len(rows), pa.bool_())
+        )
+
+    def _describe(self, statement: Describe, state: TransactionState) -> pa.Table:
+        if statement.what == "namespace":
+            client, namespace = self._place(statement.name)
+            properties = client.namespace_properties(namespace) if namespace else {}
+            return describe_namespace(client.name, namespace, properties, extended=statement.extended)
+        described = find_described(state, statement.name, self._views)
+        if statement.column:
+            return describe_column(described, statement.column)
+        return describe_table(described, extended=statement.extended)
+
+    def _describe_query(self, query: Query, given: Given, state: TransactionState) -> pa.Table:
+        parameters = bind_parameters(query, given.parameters)
+        state.pin_together(table_names((query,)))
+        bound, bindings = bind_query(query, state, given.sources)
+        return describe_schema(self._engine.plan(bound, bindings, parameters).schema)
+
+    # Tables
+
+    def _partitions(self, name: Name, state: TransactionState) -> pa.Table:
+        """The partitions that hold files, as the folders that they would have: ``p=a/day=2024-05-01``."""
+        found = find_table(state, name, "partitions")
+        assert found.handle is not None  # as that was asked for
+        metadata = found.handle.metadata
+        specs = metadata.specs()
+        if not any(spec.fields for spec in specs.values()):
+            raise UnsupportedStatementError(
+                f"table {found.name} is not partitioned",
+                hint=f"SELECT * FROM {name}.partitions sums up all of its files",
+            )
+        subject = Subject(found.name, metadata, found.handle.metadata_location, found.handle.io, found.snapshot_id)
+        shown = []
+        for sums in sum_partitions(subject, self._engine.manifests):
+            spec = specs[sums.sample.spec_id or 0]
+            shown.append(partition_path(sums.sample.partition, spec, schema_of_spec(spec, metadata)))
+        return _texts(("partition",), ((each,) for each in sorted(set(shown))))
+
+
+def _columns(described: Described, pattern: NamePattern) -> pa.Table:
+    fields = [field for field in described.columns.fields if pattern.matches(field.name)]
+    return pa.table(
+        {
+            "col_name": pa.array([field.name for field in fields], pa.string()),
+            "data_type": pa.array([type_name(field.field_type) for field in fields], pa.string()),
+            "nullable": pa.array([not field.required for field in fields], pa.bool_()),
+            "comment": pa.array([field.doc for field in fields], pa.string()),
+        }
+    )
+
+
+def _create_table(name: Name, state: TransactionState) -> pa.Table:
+    handle = find_table(state, name, "statement that creates it").handle
+    assert handle is not None  # as that was asked for
+    usual = state.client.usual_location(handle.identifier)
+    text = create_table_text(handle.identifier, handle.metadata, usual_location=usual)
+    return _texts(("createtab_stmt",), [(text,)])
+
+
+def _properties(name: Name, key: str | None, state: TransactionState) -> pa.Table:
+    found = find_table(state, name, "properties")
+    assert found.handle is not None  # as that was asked for
+    shown = shown_properties(found.handle.metadata)
+    if key is not None:
+        missing = f"Table {found.name} does not have property: {key}"
+        shown = {key: shown.get(key, missing)}
+    return _texts(("key", "value"), shown.items())
+
+
+def _texts(names: Sequence[str], rows: Iterable[Sequence[str]]) -> pa.Table:
+    listed: list[Sequence[Any]] = list(rows)
+    columns: Iterator[pa.Array] = (pa.array([row[place] for row in listed], pa.string()) for place in range(len(names)))
+    return pa.table(dict(zip(names, columns, strict=True)))
