@@ -49,6 +49,7 @@ class RestServer:
         keys: Their idempotency keys.
         defaults, overrides: What the server says of properties.
         vend: What it says of credentials with a table, by the table's identifier: ``config``, ``storage-credentials``.
+        sign: Signs requests to S3 for clients that have no keys: a request in, the signed one out.
         login: Who may log in, as ``id:secret``; None lets everybody in.
         token_s: How long a login is good, in seconds.
         logins: How often somebody has logged in.
@@ -70,6 +71,7 @@ class RestServer:
         self.defaults: dict[str, str] = {}
         self.overrides: dict[str, str] = {}
         self.vend: Callable[[tuple[str, ...]], dict] = lambda _: {}
+        self.sign: Callable[[dict], dict] | None = None
         self.login = login
         self.token_s = 3600.0
         self.logins = 0
@@ -264,6 +266,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._create((namespace, body["name"]), body)
             case ["namespaces", _, "tables", _]:
                 return state.commit([body], self.headers.get("Idempotency-Key"))
+            case ["aws", "s3", "sign"] if state.sign is not None:
+                return 200, state.sign(body)
             case ["transactions", "commit"] if state.transactions:
                 return state.commit(body["table-changes"], self.headers.get("Idempotency-Key"))
         return 404, _error("NotFound", self.path, 404)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import requests
 from places import Place
 from rest_server import RestServer
 from server_processes import SeaweedServer
@@ -115,11 +116,48 @@ def test_those_that_ended_before_they_came_are_never_used(server: RestServer) ->
             session.sql("SELECT * FROM ns.t ORDER BY id").fetchall()
 
 
-def test_a_refused_login_and_a_warehouse_that_is_not_there_say_so(make_place: Callable[[str], Place]) -> None:
+def test_requests_that_only_the_catalog_can_sign_go_through_pyiceberg(server: RestServer) -> None:
+    pytest.importorskip("s3fs")
+    from botocore.auth import S3SigV4Auth  # noqa: PLC0415 - comes with s3fs
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.credentials import Credentials  # noqa: PLC0415
+
+    signed: list[str] = []
+
+    def sign(wanted: dict) -> dict:
+        signed.append(wanted["uri"])
+        headers = {key: value[0] for key, value in wanted["headers"].items()}
+        request = AWSRequest(wanted["method"], wanted["uri"], headers)
+        request.context["payload_signing_enabled"] = False
+        keys = Credentials(SeaweedServer.ACCESS_KEY, SeaweedServer.SECRET_KEY)
+        S3SigV4Auth(keys, "s3", wanted["region"]).add_auth(request)
+        return {"uri": request.url, "headers": {key: [value] for key, value in request.headers.items()}}
+
+    server.sign = sign
+    signing = {"py-io-impl": "pyiceberg.io.fsspec.FsspecFileIO", "s3.signer": "S3V4RestSigner"}
+    server.vend = vending(lambda: {"config": {**signing, "s3.signer.uri": server.uri}})
+    with connect(server, **{"s3.region": "us-east-1"}) as session:
+        session.sql("CREATE NAMESPACE ns; CREATE TABLE ns.t AS SELECT value AS id FROM generate_series(1, 10)")
+        session.sql("DELETE FROM ns.t WHERE id > 5", write_mode="merge-on-read")
+        signed.clear()
+        result = session.sql("SELECT count(*), sum(id) FROM ns.t")
+        assert result.fetchall() == [(5, 15)]
+        assert "s3.signer" in (result.report.scans[0].fallback or "")
+        assert any(".parquet" in uri for uri in signed)
+
+
+def test_a_token_logs_in_and_a_refused_login_and_an_unknown_warehouse_say_so(
+    make_place: Callable[[str], Place],
+) -> None:
     place = make_place("seaweedfs")
     wrong = replace(place, properties={**place.properties, "credential": "admin:wrong"})
     with pytest.raises(icefusion.CatalogError, match="refused the login"):
         wrong.connect()
+    form = {"grant_type": "client_credentials", "client_id": "admin", "client_secret": SeaweedServer.SECRET_KEY}
+    token = requests.post(place.properties["oauth2-server-uri"], data=form, timeout=5).json()["access_token"]
+    bearer = {key: value for key, value in place.properties.items() if key != "credential"} | {"token": token}
+    with replace(place, properties=bearer).connect() as session:
+        session.sql(f"CREATE NAMESPACE {place.namespace}")
     elsewhere = replace(place, properties={**place.properties, "warehouse": "s3://nowhere"})
     with elsewhere.connect() as session, pytest.raises(icefusion.CatalogError, match=r"warehouse 's3://nowhere'"):
         session.sql("SELECT * FROM ns.t")

@@ -67,12 +67,13 @@ class ObjectStores:
             io: Reads the table's files; its properties say how the stores are reached.
         """
         known: dict[tuple[int, str, str], str | UnreachableError] = {}
-        return [self._place(location, access_to(io, location), known) for location in locations]
+        return [self._place(location, io, known) for location in locations]
 
     def _place(self, location: str, io: FileIO, known: dict[tuple[int, str, str], str | UnreachableError]) -> Place:
         local = local_path(location)
         if local is not None:
             return Place(file_url(local))
+        io = access_to(io, location)
         scheme, host, _ = split_location(location)
         key = (id(io), scheme, host)  # files of one store differ in nothing but their keys
         if key not in known:
