@@ -469,7 +469,7 @@ class Session:
             isolation=isolation,
             reporter=self._reporter,
             idempotency_key=key,
-            views=self._views.find,
+            views=self._views,
         )
 
     @contextmanager

@@ -11,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
+from pyiceberg.schema import Schema
 
+from icefusion.bridge.schema import arrow_to_iceberg
 from icefusion.errors import (
     BindError,
     NamespaceNotFoundError,
@@ -71,6 +73,15 @@ class View:
     schema: pa.Schema
     comment: str | None = None
     properties: tuple[tuple[str, str], ...] = ()
+
+    def columns_as_schema(self) -> Schema | None:
+        """Its columns as a table would have them; None where no table can."""
+        comments = dict(self.comments)
+        try:
+            fields = arrow_to_iceberg(self.schema).fields
+        except SchemaError:
+            return None
+        return Schema(*(field.model_copy(update={"doc": comments.get(field.name)}) for field in fields))
 
 
 class SessionViews:

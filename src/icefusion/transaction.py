@@ -15,7 +15,7 @@ import enum
 import logging
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from icefusion.query.generated import GeneratedSource
 from icefusion.query.scan import TableView
 from icefusion.query.travel import Travel, named_version, resolve_named, resolve_version
 from icefusion.reports import CommitReport, Reporter, tell
+from icefusion.session_views import SessionViews
 from icefusion.sql.statements import Name, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText
 from icefusion.write.deletes import write_position_deletes
@@ -79,7 +80,7 @@ class TransactionState:
         isolation: Isolation | None = "serializable",
         reporter: Reporter | None = None,
         idempotency_key: str | None = None,
-        views: Callable[[Name], ViewText | None] | None = None,
+        views: SessionViews | None = None,
     ) -> None:
         self.id = uuid.uuid4().hex
         self.isolation = isolation
@@ -89,7 +90,7 @@ class TransactionState:
         self.client = client
         self._committer = committer
         self._reporter = reporter
-        self._views = views
+        self.views = views
         self._tables: dict[tuple[str, ...], PinnedTable] = {}
         self._names: dict[Name, tuple[str, ...]] = {}
         self._lock = threading.RLock()
@@ -131,7 +132,12 @@ class TransactionState:
 
     def find_view(self, name: Name) -> ViewText | None:
         """The view of the session that a name stands for; None where it is none."""
-        return self._views(name) if self._views is not None else None
+        return self.views.find(name) if self.views is not None else None
+
+    def used(self, identifier: tuple[str, ...]) -> TableHandle | None:
+        """The state in which this transaction sees a table that it has used; None for others."""
+        pinned = self._tables.get(identifier)
+        return None if pinned is None else pinned.handle
 
     def has_table(self, name: Name) -> bool:
         """Whether a name stands for a table of the catalog."""

@@ -1,4 +1,4 @@
-"""How a name says that it means a metadata table of a table.
+"""How a name says that it means a metadata table of a table, or a table of the information schema.
 
 Spark writes ``ns.t.snapshots``, Trino ``ns."t$snapshots"``. A table of such a name comes first, so whoever looks names
 up asks the catalog before.
@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from icefusion.naming import nearest
 from icefusion.sql.statements import Identifier, Name
 
-__all__ = ["METADATA_TABLES", "MetadataName", "nearest_metadata_table", "split_metadata_name"]
+__all__ = [
+    "INFORMATION_SCHEMA",
+    "INFORMATION_TABLES",
+    "METADATA_TABLES",
+    "MetadataName",
+    "information_kind",
+    "nearest_metadata_table",
+    "split_metadata_name",
+]
 
 METADATA_TABLES = (
     "all_data_files",
@@ -32,6 +40,10 @@ METADATA_TABLES = (
     "schemas",
     "snapshots",
 )
+
+
+INFORMATION_SCHEMA = "information_schema"
+INFORMATION_TABLES = ("columns", "schemata", "tables", "views")
 
 
 @dataclass(frozen=True)
@@ -66,3 +78,10 @@ def split_metadata_name(name: Name) -> MetadataName | None:
 def nearest_metadata_table(kind: str) -> str | None:
     """The kind that one is most likely a misspelling of."""
     return nearest(kind, METADATA_TABLES)
+
+
+def information_kind(name: Name) -> str | None:
+    """What of the information schema a name means, in lower case; there need not be such a table. None for others."""
+    if len(name.parts) not in (2, 3) or name.parts[-2].text.lower() != INFORMATION_SCHEMA:
+        return None
+    return name.parts[-1].text.lower()

@@ -33,7 +33,13 @@ from pyiceberg.table.update import TableUpdate
 from sqlalchemy import Connection, Engine, Select, and_, bindparam, or_, select
 
 from icefusion.bridge.evolution import check_properties
-from icefusion.bridge.metadata_names import METADATA_TABLES, nearest_metadata_table, split_metadata_name
+from icefusion.bridge.metadata_names import (
+    INFORMATION_TABLES,
+    METADATA_TABLES,
+    information_kind,
+    nearest_metadata_table,
+    split_metadata_name,
+)
 from icefusion.commit.identifiers import AttachedIdentifier
 from icefusion.commit.pools import PoolStats, sql_stats
 from icefusion.commit.rest import PooledRestCatalog, offers_transactions
@@ -224,7 +230,11 @@ class CatalogClient:
             return None if found is None else self.load(found)
 
     def _metadata_table(self, name: Name) -> IcefusionError | None:
-        """The error for a name like ``ns.t.snapshots``, if there is a table ``ns.t``."""
+        """The error for the information schema, and for a name like ``ns.t.snapshots`` if there is a table ``ns.t``."""
+        if information_kind(name) in INFORMATION_TABLES:
+            return UnsupportedStatementError(
+                f"{name} tells what the catalog holds and cannot be changed", hint=f"read it: SELECT * FROM {name}"
+            )
         meant = split_metadata_name(name)
         table = self.find_named(meant.table) if meant is not None else None
         if meant is None or table is None:

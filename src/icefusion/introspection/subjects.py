@@ -50,10 +50,7 @@ def find_described(state: TransactionState, name: Name, views: SessionViews | No
     """
     view = views.view(name) if views is not None else None
     if view is not None:
-        comments = dict(view.comments)
-        fields = arrow_to_iceberg(view.schema).fields
-        shown = [each.model_copy(update={"doc": comments.get(each.name)}) for each in fields]
-        return Described(view.name, Schema(*shown))
+        return Described(view.name, view.columns_as_schema() or arrow_to_iceberg(view.schema))
     generated = find_generated(state, name, None)
     if generated is not None:
         return Described(generated.name, generated.fields)

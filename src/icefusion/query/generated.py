@@ -70,11 +70,18 @@ class Part:
         make: Makes them as record batches from what was loaded, given the names of the columns that are wanted.
         load: Reads what they are made from; called on any thread.
         bounds: Where their values lie.
+        parts: What it consists of, where its rows are those of other parts.
     """
 
     make: Callable[[Any, Sequence[str]], Iterable[pa.RecordBatch]]
     load: Callable[[], Any] = field(default=lambda: None)
     bounds: Bounds = field(default_factory=dict)
+    parts: Callable[[], Iterable[Part]] | None = None
+
+    @classmethod
+    def of_parts(cls, parts: Callable[[], Iterable[Part]], bounds: Bounds) -> Part:
+        """A part that consists of others, which are not asked for if it is left out."""
+        return cls(lambda _, __: (), bounds=bounds, parts=parts)
 
 
 Parts = Callable[[ManifestReader], Iterable[Part]]
@@ -135,8 +142,7 @@ class GeneratedSource(Source):
         # A batch without columns could not say how many rows it has.
         wanted = list(self.schema.names if columns is None else columns) or [self.schema.names[0]]
         test = _PartTest(self.fields, self._row_filter or AlwaysTrue())
-        parts = (part for part in self._parts(self._manifests) if test(part.bounds))
-        for part, loaded in _loaded(iter(parts)):
+        for part, loaded in _loaded(_kept(self._parts(self._manifests), test)):
             yield from part.make(loaded, wanted)
 
 
@@ -170,6 +176,17 @@ def exactly(kind: PrimitiveType, value: Any) -> Range:
         return Range(nulls=True, values=False)
     stored = to_bytes(kind, value)
     return Range(stored, stored, nulls=False)
+
+
+def _kept(parts: Iterable[Part], test: Callable[[Bounds], bool]) -> Iterator[Part]:
+    """The parts that are not left out."""
+    for part in parts:
+        if not test(part.bounds):
+            continue
+        if part.parts is None:
+            yield part
+        else:
+            yield from _kept(part.parts(), test)
 
 
 def _loaded(parts: Iterator[Part]) -> Iterator[tuple[Part, Any]]:
