@@ -92,6 +92,19 @@ def test_a_dead_endpoint_is_named() -> None:
         assert "uri" in (caught.value.hint or "")
 
 
+@pytest.mark.parametrize(
+    "uri",
+    ["postgresql+psycopg://u:secret@127.0.0.1:1/db", "mysql+pymysql://u:secret@127.0.0.1:1/db", "sqlite:////no/where"],
+)
+def test_a_dead_database_is_named(uri: str) -> None:
+    pytest.importorskip({"postgresql": "psycopg", "mysql": "pymysql"}.get(uri.partition("+")[0], "sqlite3"))
+    with pytest.raises(ice.CatalogError, match=r"catalog 'prod': .*(connect|open)") as caught:
+        ice.connect(catalog={"type": "sql", "uri": uri, "warehouse": "file:///nowhere"}, name="prod")
+    assert caught.value.retryable
+    assert "uri" in (caught.value.hint or "")
+    assert "secret" not in str(caught.value)
+
+
 def test_what_is_no_catalog_is_told_from_one(start: Start) -> None:
     server = start()
     with pytest.raises(ice.IcefusionError) as caught:

@@ -27,7 +27,7 @@ from pyiceberg.table.update import TableRequirement, TableUpdate
 from requests.adapters import HTTPAdapter
 
 from icefusion.commit.pools import PoolStats, read_timeout_ms
-from icefusion.commit.vending import vended_io
+from icefusion.commit.vending import expires_s, vended_io
 from icefusion.config import PoolConfig
 
 __all__ = ["PooledRestCatalog", "commit_tables", "offers_transactions"]
@@ -58,14 +58,16 @@ class PooledRestCatalog(RestCatalog):
 
     def _response_to_table(self, identifier_tuple: tuple[str, ...], table_response: TableResponse) -> Table:
         table = super()._response_to_table(identifier_tuple, table_response)
-        table.io = self._vended(identifier_tuple, table_response, lambda: self.load_table(identifier_tuple).io)
+        if table_response.storage_credentials or expires_s(table_response.config) is not None:
+            table.io = self._vended(identifier_tuple, table_response, lambda: self.load_table(identifier_tuple).io)
         return table
 
     def _response_to_staged_table(
         self, identifier_tuple: tuple[str, ...], table_response: TableResponse
     ) -> StagedTable:
         table = super()._response_to_staged_table(identifier_tuple, table_response)
-        table.io = self._vended(identifier_tuple, table_response, None)  # it cannot be asked for before it is there
+        if table_response.storage_credentials or expires_s(table_response.config) is not None:
+            table.io = self._vended(identifier_tuple, table_response, None)  # it cannot be asked for before it is there
         return table
 
     def _vended(

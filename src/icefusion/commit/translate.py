@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 from pyiceberg import exceptions as foreign
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from icefusion.errors import (
     CatalogError,
@@ -33,6 +33,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[CatalogError], str], ...] = (
     (foreign.NamespaceNotEmptyError, NamespaceNotEmptyError, "is not empty"),
 )
 
+_NO_DATABASE = re.compile(r"connection failed|[Cc]an't connect|could not connect|unable to open")
 _NOT_A_CATALOG = "Received unexpected JSON Payload"
 _ANSWERS = (foreign.RESTError, foreign.BadRequestError, foreign.ForbiddenError)
 _LOGIN_REFUSED = (foreign.OAuthError, foreign.UnauthorizedError, foreign.AuthorizationExpiredError)
@@ -71,6 +72,8 @@ def translate(exc: Exception, what: str) -> IcefusionError:
         return ConfigurationError(f"{what}: a package is missing: {text}", hint="pip install it")
     if isinstance(exc, requests.Timeout | requests.ConnectionError):
         error = CatalogError(f"{what}: {_unreachable(exc)}", hint="is the server up, and the uri right?")
+    elif isinstance(exc, OperationalError) and _NO_DATABASE.search(text):
+        error = CatalogError(f"{what}: {text}", hint="is the database up, and the uri right?")
     else:
         error = CatalogError(f"{what}: the catalog failed with {type(exc).__name__}: {text}")
     error.retryable = isinstance(exc, (SQLAlchemyError, requests.RequestException, foreign.RESTError, OSError))
@@ -79,7 +82,8 @@ def translate(exc: Exception, what: str) -> IcefusionError:
 
 def _unreachable(exc: requests.RequestException) -> str:
     parts = urlsplit(str(exc.request.url)) if exc.request is not None else None
-    server = f"{parts.scheme}://{parts.netloc}" if parts is not None else "the server"
+    # A user and password may stand before the host.
+    server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}" if parts is not None else "the server"
     if isinstance(exc, requests.Timeout):
         return f"{server} did not answer in time"
     reason = re.search(r"(?:\[Errno -?\d+\] )?([A-Z][\w ,]+)['\")]*$", str(exc))
