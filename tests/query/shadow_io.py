@@ -36,6 +36,8 @@ class ShadowIO(FileIO):
 
 
 def _path(location: str) -> str:
+    if location.startswith("file:"):
+        return location.removeprefix("file://")
     assert location.startswith(SCHEME), location
     return "/" + location.removeprefix(SCHEME).partition("/")[2]
 

@@ -155,6 +155,26 @@ def test_a_query_may_be_left_before_its_end(session: Session) -> None:
     assert session.sql("SELECT count(*), sum(id) FROM ns.t").fetchall() == [(300000, 45000150000)]
 
 
+@pytest.mark.parametrize("files", [1, 10], ids=["few files", "many files"])
+def test_files_in_and_out_of_reach_are_one_table(session: Session, tmp_path: Path, files: int) -> None:
+    session.sql("CREATE TABLE ns.t (id bigint, name text, f double)")
+    for number in range(files):
+        session.sql("INSERT INTO ns.t VALUES (?, 'far', 1.5)", [number])
+    with session.catalog.load_table("ns.t").transaction() as change:
+        change.set_properties({"write.data.path": (tmp_path / "near").as_uri()})
+    for number in range(files):
+        session.sql(
+            "INSERT INTO ns.t VALUES (?, 'near', CAST('NaN' AS double)), (?, NULL, 2)", [100 + number, 200 + number]
+        )
+    result = session.sql("SELECT name, count(*), sum(id) FROM ns.t WHERE f > 1 GROUP BY name ORDER BY name")
+    assert [row[:2] for row in result.fetchall()] == [("far", files), ("near", files), (None, files)]
+    assert result.report.scans[0].fallback is not None
+    for mode in ("merge-on-read", "copy-on-write"):
+        assert session.sql("UPDATE ns.t SET f = f + 1 WHERE id % 100 = 0", write_mode=mode).rows_updated == 3
+        assert session.sql("SELECT count(*) FROM ns.t").fetchall() == [(3 * files,)]
+    assert session.sql("SELECT id, f FROM ns.t WHERE id IN (0, 200) ORDER BY id").fetchall() == [(0, 3.5), (200, 4.0)]
+
+
 def test_pyiceberg_reads_what_was_written_there(session: Session, tmp_path: Path) -> None:
     fill(session)
     session.sql("DELETE FROM ns.t WHERE id = 1", write_mode="merge-on-read")
