@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+from datafusion import SessionContext
 from pyiceberg.io import FileIO
 from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 
+from icefusion.query.object_stores import ObjectStores, Place
 from icefusion.query.store_options import EMULATOR_KEY, Store, UnreachableError, find_store, object_key
 
 KEYS = {"s3.access-key-id": "k", "s3.secret-access-key": "s", "s3.region": "r"}
@@ -180,3 +182,23 @@ def test_keys_are_quoted_and_empty_parts_are_out_of_reach() -> None:
     for location in ("s3://b//x", "s3://b/a//x"):
         with pytest.raises(UnreachableError, match="//"):
             object_key(location)
+
+
+def test_options_that_the_engine_trips_over_are_a_reason() -> None:
+    stores = ObjectStores(SessionContext())
+    key = FsspecFileIO({"adls.account-name": "acc", "adls.account-key": "not base64!"})
+    for location, io in (("abfs://box/x", key), ("s3://bad bucket/x", PyArrowFileIO(KEYS))):
+        (place,) = stores.places([location], io)
+        assert place.url is None
+        assert "does not take the options" in place.why_not
+
+
+def test_stores_with_the_same_options_are_one_and_others_are_others() -> None:
+    stores = ObjectStores(SessionContext())
+    mine, renewed = PyArrowFileIO(KEYS), PyArrowFileIO({**KEYS, "s3.session-token": "new"})
+    urls = [stores.places(["s3://b/x"], io)[0].url for io in (mine, renewed, PyArrowFileIO(KEYS), renewed)]
+    assert urls == ["s3://b/x", "s3://b--1/x", "s3://b/x", "s3://b--1/x"]
+    assert stores.places(["/data/a b.parquet", "s3://c/%20?"], mine) == [
+        Place("file:///data/a%20b.parquet"),
+        Place("s3://c/%2520%3F"),
+    ]

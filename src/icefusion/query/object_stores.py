@@ -105,11 +105,11 @@ class ObjectStores:
             alias = f"{store.bucket}--{self._made}"
         try:
             made = _BUILDERS[store.kind](store.bucket, dict(store.options))
+            self._context.register_object_store(_SCHEMES[store.kind], made, alias)
         except BaseException as exc:  # it panics over options that make no sense
             if not isinstance(exc, Exception) and type(exc).__name__ != "PanicException":
                 raise
             raise UnreachableError("the engine's own client does not take the options of this store") from exc
-        self._context.register_object_store(_SCHEMES[store.kind], made, alias)
         self._aliases[store] = alias
         if len(self._aliases) > MAX_STORES:
             oldest, old_alias = self._aliases.popitem(last=False)
