@@ -11,11 +11,15 @@ import shadow_io
 
 # Whatever is known of native scans has to be true here too; these run again below, with every file out of reach.
 import test_deletes as deletes
+import test_deletes_model as deletes_model
+import test_pruning as pruning
 import test_row_identity as row_identity
 import test_schema_evolution as schema_evolution
 from pyiceberg.catalog import load_catalog
 from pyiceberg.catalog.sql import SqlCatalog
 from test_deletes import *  # noqa: F403
+from test_deletes_model import *  # noqa: F403
+from test_pruning import test_pruning_never_loses_a_row  # noqa: F401
 from test_row_identity import *  # noqa: F403
 from test_schema_evolution import *  # noqa: F403
 
@@ -29,7 +33,7 @@ NATIVE_ONLY = {"a file that is split", "no native lists"}
 @pytest.fixture(autouse=True)
 def _out_of_reach(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     borrowed = getattr(request.function, "__module__", "") in {
-        m.__name__ for m in (deletes, row_identity, schema_evolution)
+        m.__name__ for m in (deletes, deletes_model, pruning, row_identity, schema_evolution)
     }
     if borrowed:
         params = getattr(request.node, "callspec", None)
