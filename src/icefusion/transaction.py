@@ -93,6 +93,7 @@ class TransactionState:
         self.views = views
         self._tables: dict[tuple[str, ...], PinnedTable] = {}
         self._names: dict[Name, tuple[str, ...]] = {}
+        self._absent: set[Name] = set()
         self._lock = threading.RLock()
 
     # Reading
@@ -141,7 +142,9 @@ class TransactionState:
 
     def has_table(self, name: Name) -> bool:
         """Whether a name stands for a table of the catalog."""
-        return name in self._names or self.client.find_named(name) is not None
+        if name not in self._names and name not in self._absent and self.client.find_named(name) is None:
+            self._absent.add(name)  # for as long as the transaction lasts, like tables that are there
+        return name not in self._absent
 
     def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> TableView | GeneratedSource:
         """What a statement of this transaction reads when it names a table, at a version or as it is now.

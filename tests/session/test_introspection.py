@@ -84,6 +84,28 @@ def test_views_are_shown_and_described(session: ice.Session) -> None:
     assert [row[0] for row in session.sql("SHOW COLUMNS IN ns.v LIKE 'b'").fetchall()] == ["b"]
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE VIEW ns.v AS SELECT id FROM ns.t WHERE s = 'it''s'",
+        "CREATE VIEW ns.v (a COMMENT 'first', \"B c\") COMMENT 'it''s' TBLPROPERTIES (x = y) AS SELECT s, id FROM ns.t",
+        "CREATE TEMPORARY VIEW v AS WITH x AS (TABLE ns.t) SELECT * FROM x",
+    ],
+)
+def test_the_statement_of_a_view_makes_it_again(session: ice.Session, statement: str) -> None:
+    session.sql("CREATE TABLE ns.t (id bigint, s string)")
+    session.sql(statement)
+    (view,) = session.views
+    text = session.sql(f"SHOW CREATE VIEW {view.name}").fetchone()[0]
+    session.sql(f"DROP VIEW {view.name}")
+    session.sql(text)
+    (again,) = session.views
+    assert (again.name, again.text, again.schema, again.comments) == (view.name, view.text, view.schema, view.comments)
+    assert session.sql(f"SHOW CREATE VIEW {view.name}").fetchone()[0] == text
+    with pytest.raises(ice.TableNotFoundError, match="did you mean"):
+        session.sql(f"SHOW CREATE VIEW {view.name}v")
+
+
 def test_a_transaction_describes_what_it_sees(session: ice.Session, folder: Path) -> None:
     session.sql("CREATE TABLE ns.t (id bigint, p string) PARTITIONED BY (p)")
     with session.transaction() as tx, ice.connect(folder) as other:

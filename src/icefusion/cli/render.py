@@ -98,7 +98,7 @@ def write_result(result: Result, form: str, max_rows: int | None, out: Console, 
     """
     limit = (DEFAULT_TABLE_ROWS if form == "table" else None) if max_rows is None else max_rows or None
     rows = Rows(result, limit)
-    if form == "table" and result.report.statement == "SHOW CREATE TABLE":
+    if form == "table" and result.report.statement.startswith("SHOW CREATE"):
         for (text,) in result:
             out.print(_printable(text), soft_wrap=True)  # to be copied, so without a frame
         return

@@ -28,7 +28,7 @@ from pyiceberg.types import (
 from icefusion.bridge.partition import sort_order_to_sql, spec_to_sql
 from icefusion.bridge.schema import sql_name, type_name
 
-__all__ = ["create_table_text", "table_name"]
+__all__ = ["create_table_text", "quoted_properties", "quoted_string", "table_name"]
 
 # Kept by the table, and not a choice of whoever made it.
 _OWN_PROPERTIES = ("icefusion.idempotency-keys",)
@@ -53,13 +53,13 @@ def create_table_text(identifier: tuple[str, ...], metadata: TableMetadata, *, u
     if ordering := sort_order_to_sql(order, schema):
         text += f"\nORDER BY ({ordering})"
     if metadata.location.rstrip("/") != (usual_location or metadata.location).rstrip("/"):
-        text += f"\nLOCATION {_string(metadata.location)}"
+        text += f"\nLOCATION {quoted_string(metadata.location)}"
     properties = {key: value for key, value in metadata.properties.items() if key not in _OWN_PROPERTIES}
     if (comment := properties.pop("comment", None)) is not None:
-        text += f"\nCOMMENT {_string(comment)}"
+        text += f"\nCOMMENT {quoted_string(comment)}"
     if metadata.format_version != 2:
         properties["format-version"] = str(metadata.format_version)
-    return text + _properties(properties)
+    return text + quoted_properties(properties)
 
 
 def table_name(identifier: tuple[str, ...]) -> str:
@@ -67,10 +67,11 @@ def table_name(identifier: tuple[str, ...]) -> str:
     return ".".join(sql_name(part) for part in identifier)
 
 
-def _properties(properties: Mapping[str, str]) -> str:
+def quoted_properties(properties: Mapping[str, str]) -> str:
+    """The clause TBLPROPERTIES on lines of its own; empty where there are none."""
     if not properties:
         return ""
-    pairs = (f"  {_string(key)} = {_string(value)}" for key, value in sorted(properties.items()))
+    pairs = (f"  {quoted_string(key)} = {quoted_string(value)}" for key, value in sorted(properties.items()))
     return "\nTBLPROPERTIES (\n" + ",\n".join(pairs) + "\n)"
 
 
@@ -86,7 +87,7 @@ def _column(field: NestedField) -> str:
     if (default := _literal(field.write_default, field.field_type)) is not None:
         text += f" DEFAULT {default}"
     if field.doc is not None:
-        text += f" COMMENT {_string(field.doc)}"
+        text += f" COMMENT {quoted_string(field.doc)}"
     return text
 
 
@@ -103,7 +104,7 @@ def _type(kind: IcebergType) -> str:
 
 
 def _part(field: NestedField) -> str:
-    comment = f" COMMENT {_string(field.doc)}" if field.doc is not None else ""
+    comment = f" COMMENT {quoted_string(field.doc)}" if field.doc is not None else ""
     return f"{sql_name(field.name)}: {_type(field.field_type)}{_not_null(field.required)}{comment}"
 
 
@@ -111,7 +112,8 @@ def _not_null(required: bool) -> str:
     return " not null" if required else ""
 
 
-def _string(text: str) -> str:
+def quoted_string(text: str) -> str:
+    """A text as a string of SQL."""
     return "'" + text.replace("'", "''") + "'"
 
 
@@ -127,4 +129,4 @@ def _literal(value: Any, kind: IcebergType) -> str | None:
             return f"TIMESTAMP '{dt.datetime(1970, 1, 1) + dt.timedelta(microseconds=value)}'"
         case int() | float() | Decimal():
             return str(value)
-    return _string(str(value))
+    return quoted_string(str(value))

@@ -8,16 +8,19 @@ from typing import Any
 
 import pyarrow as pa
 
+from icefusion.bridge.metadata_names import INFORMATION_SCHEMA, INFORMATION_TABLES
 from icefusion.bridge.partition import partition_path, schema_of_spec
 from icefusion.bridge.schema import type_name
 from icefusion.changes.execute import Given, table_names
 from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.catalogs import SessionCatalogs
-from icefusion.errors import UnsupportedStatementError
+from icefusion.errors import TableNotFoundError, UnsupportedStatementError
 from icefusion.introspection.create_table import create_table_text
+from icefusion.introspection.create_view import create_view_text
 from icefusion.introspection.describe import describe_column, describe_namespace, describe_schema, describe_table
 from icefusion.introspection.patterns import NamePattern
 from icefusion.introspection.subjects import Described, find_described, find_table
+from icefusion.naming import nearest
 from icefusion.query.engine import Engine
 from icefusion.query.inspect.of_metadata import shown_properties
 from icefusion.query.inspect.of_partitions import sum_partitions
@@ -95,6 +98,8 @@ class Inspector:
                 return self._partitions(statement.name, state)
             case "create table":
                 return _create_table(statement.name, state)
+            case "create view":
+                return self._create_view(statement.name)
             case "properties":
                 return _properties(statement.name, statement.key, state)
         raise AssertionError(statement.what)  # there is nothing else to show
@@ -107,6 +112,9 @@ class Inspector:
         return _texts(("namespace",), ((each,) for each in found if pattern.matches(each)))
 
     def _tables(self, name: Name | None, pattern: NamePattern) -> pa.Table:
+        if name is not None and name.parts[-1].text.lower() == INFORMATION_SCHEMA and not self._is_namespace(name):
+            shown = [(INFORMATION_SCHEMA, kind) for kind in INFORMATION_TABLES if pattern.matches(kind)]
+            return _tables(shown)
         client, parent = self._place(name)
         namespaces = [parent] if parent else list(client.walk_namespaces())
         rows = [
@@ -115,8 +123,11 @@ class Inspector:
             for identifier in sorted(client.list_tables(namespace))
             if pattern.matches(identifier[-1])
         ]
-        table = _texts(("namespace", "tableName"), rows)
-        return table.append_column("isTemporary", pa.array([False] * len(rows), pa.bool_()))
+        return _tables(rows)
+
+    def _is_namespace(self, name: Name) -> bool:
+        client = self._catalogs.of_namespace(name)
+        return client.find_namespace(client.split_namespace(name)) is not None
 
     def _place(self, name: Name | None) -> tuple[CatalogClient, tuple[str, ...]]:
         """The catalog that a name leads to, and the namespace in it; the root for no name, or for that of a catalog."""
@@ -145,6 +156,15 @@ class Inspector:
         return _texts(("namespace", "viewName"), rows).append_column(
             "isTemporary", pa.array([True] * len(rows), pa.bool_())
         )
+
+    def _create_view(self, name: Name) -> pa.Table:
+        view = self._views.view(name)
+        if view is None:
+            known = [each.name for each in self._views.all()]
+            near = nearest(str(name), known)
+            hint = f"did you mean {near}?" if near else f"views here: {', '.join(known[:10]) or 'none yet'}"
+            raise TableNotFoundError(f"view {name} does not exist", hint=hint)
+        return _texts(("createtab_stmt",), [(create_view_text(view),)])
 
     def _describe(self, statement: Describe, state: TransactionState) -> pa.Table:
         if statement.what == "namespace":
@@ -181,6 +201,11 @@ class Inspector:
             spec = specs[sums.sample.spec_id or 0]
             shown.append(partition_path(sums.sample.partition, spec, schema_of_spec(spec, metadata)))
         return _texts(("partition",), ((each,) for each in sorted(set(shown))))
+
+
+def _tables(rows: Sequence[tuple[str, str]]) -> pa.Table:
+    table = _texts(("namespace", "tableName"), rows)
+    return table.append_column("isTemporary", pa.array([False] * len(rows), pa.bool_()))
 
 
 def _columns(described: Described, pattern: NamePattern) -> pa.Table:

@@ -22,6 +22,7 @@ _SHOWN = (
     "COLUMNS",
     "PARTITIONS",
     "CREATE TABLE",
+    "CREATE VIEW",
     "TBLPROPERTIES",
     "FUNCTIONS",
 )
@@ -92,10 +93,13 @@ def parse_show(cursor: Cursor) -> Show:
 
 def _parse_show_create(cursor: Cursor) -> Show:
     cursor.take()
-    if cursor.at(*_NAMESPACE_WORDS, "VIEW", "MATERIALIZED", "FUNCTION"):
-        hint = "DESCRIBE NAMESPACE shows a namespace" if cursor.at(*_NAMESPACE_WORDS) else "tables can be shown so"
+    if cursor.at(*_NAMESPACE_WORDS, "MATERIALIZED", "FUNCTION"):
+        namespace = cursor.at(*_NAMESPACE_WORDS)
+        hint = "DESCRIBE NAMESPACE shows a namespace" if namespace else "tables and views can be shown so"
         raise cursor.unsupported(f"SHOW CREATE {cursor.token.key} is not supported", hint)
-    cursor.expect("TABLE")
+    if cursor.accept("VIEW"):
+        return _ended(cursor, Show("create view", cursor.name("the name of a view")))
+    cursor.expect("TABLE", "TABLE or VIEW")
     name = cursor.name("the name of a table")
     if cursor.at_words("AS", "SERDE"):
         raise cursor.unsupported("SHOW CREATE TABLE ... AS SERDE is not supported", "leave AS SERDE out")
@@ -106,7 +110,7 @@ def _ended(cursor: Cursor, statement: Show) -> Show:
     clauses: list[str] = []
     if statement.what in ("namespaces", "tables", "views") and statement.name is None and statement.pattern is None:
         clauses.append("IN")
-    if statement.what not in ("partitions", "create table", "properties") and statement.pattern is None:
+    if statement.what not in ("partitions", "create table", "create view", "properties") and statement.pattern is None:
         clauses.append("LIKE")
     cursor.expect_end(clauses=clauses)
     return statement

@@ -431,7 +431,16 @@ class Show:
     """
 
     what: Literal[
-        "catalogs", "namespaces", "tables", "views", "columns", "partitions", "create table", "properties", "functions"
+        "catalogs",
+        "namespaces",
+        "tables",
+        "views",
+        "columns",
+        "partitions",
+        "create table",
+        "create view",
+        "properties",
+        "functions",
     ]
     name: Name | None = None
     pattern: str | None = None

@@ -8,7 +8,8 @@ manifests it has seen by their paths.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -202,7 +203,7 @@ class _Shape:
 
     def _makers_of_files(self, files: Sequence[DataFile]) -> dict[str, Any]:
         def pairs(attribute: str) -> Callable[[pa.DataType], Any]:
-            return lambda _: [_items(getattr(file, attribute)) for file in files]
+            return lambda kind: _map_array([getattr(file, attribute) for file in files], kind)
 
         makers: dict[str, Any] = {
             "content": lambda _: [int(file.content) for file in files],
@@ -259,8 +260,14 @@ def _ages(manifest: ManifestFile) -> dict[str, Range]:
     return bounds
 
 
-def _items(mapping: Any) -> list[tuple[int, Any]] | None:
-    return None if mapping is None else sorted(mapping.items())
+def _map_array(mappings: Sequence[Mapping[int, Any] | None], kind: pa.MapType) -> pa.Array:
+    """Mappings as an array, put together from all keys and all values, which is several times as fast as one by one."""
+    ends = accumulate((len(mapping or ()) for mapping in mappings), initial=0)
+    offsets = pa.array(ends, pa.int32())
+    keys = pa.array([key for mapping in mappings if mapping for key in mapping], kind.key_type)
+    values = pa.array([value for mapping in mappings if mapping for value in mapping.values()], kind.item_type)
+    missing = pa.array([mapping is None for mapping in mappings], pa.bool_())
+    return pa.MapArray.from_arrays(offsets, keys, values, type=kind, mask=missing)
 
 
 def _value_at(files: Sequence[DataFile], place: int) -> Callable[[pa.DataType], Any]:

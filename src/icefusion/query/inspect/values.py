@@ -24,7 +24,9 @@ from pyiceberg.transforms import UnknownTransform, VoidTransform
 from pyiceberg.types import (
     DateType,
     DoubleType,
+    FloatType,
     IcebergType,
+    IntegerType,
     LongType,
     NestedField,
     PrimitiveType,
@@ -32,6 +34,7 @@ from pyiceberg.types import (
     StructType,
     TimestampType,
     TimestamptzType,
+    TimeType,
     UUIDType,
 )
 
@@ -41,6 +44,17 @@ from icefusion.errors import SchemaError
 __all__ = ["MetricColumn", "PartitionType", "metric_columns", "metrics_array", "metrics_type", "read_bound"]
 
 MICROS_PER_DAY = 86_400_000_000
+_NONE: Mapping[int, Any] = {}
+_PLAIN_BOUNDS: dict[type[IcebergType], struct.Struct] = {
+    IntegerType: struct.Struct("<i"),
+    LongType: struct.Struct("<q"),
+    FloatType: struct.Struct("<f"),
+    DoubleType: struct.Struct("<d"),
+    DateType: struct.Struct("<i"),
+    TimeType: struct.Struct("<q"),
+    TimestampType: struct.Struct("<q"),
+    TimestamptzType: struct.Struct("<q"),
+}
 _METRICS = ("column_size", "value_count", "null_value_count", "nan_value_count")
 
 
@@ -194,22 +208,25 @@ _READERS: tuple[Callable[[DataFile], Mapping[int, Any] | None], ...] = (
 
 def _column_metrics(files: Sequence[DataFile], column: MetricColumn, kind: pa.StructType) -> pa.Array:
     key = column.field_id
-    counts: list[list[Any]] = [[(read(file) or {}).get(key) for file in files] for read in _READERS]
+    counts: list[list[Any]] = [[(read(file) or _NONE).get(key) for file in files] for read in _READERS]
     bounds = [
-        [read_bound(column.type, (bounds or {}).get(key)) for bounds in (_lower(file) for file in files)],
-        [read_bound(column.type, (bounds or {}).get(key)) for bounds in (_upper(file) for file in files)],
+        _read_bounds(column.type, [(file.lower_bounds or _NONE).get(key) for file in files]),
+        _read_bounds(column.type, [(file.upper_bounds or _NONE).get(key) for file in files]),
     ]
     fields = [kind.field(place) for place in range(kind.num_fields)]
     arrays = [pa.array(values, field.type) for values, field in zip([*counts, *bounds], fields, strict=True)]
     return pa.StructArray.from_arrays(arrays, fields=fields)
 
 
-def _lower(file: DataFile) -> Mapping[int, bytes] | None:
-    return file.lower_bounds
-
-
-def _upper(file: DataFile) -> Mapping[int, bytes] | None:
-    return file.upper_bounds
+def _read_bounds(kind: PrimitiveType, stored: Sequence[bytes | None]) -> list[Any]:
+    """As `read_bound`, of many bounds at once."""
+    plain = _PLAIN_BOUNDS.get(type(kind))
+    if plain is None:
+        return [read_bound(kind, each) for each in stored]
+    size, unpack = plain.size, plain.unpack
+    return [
+        None if each is None else unpack(each)[0] if len(each) == size else read_bound(kind, each) for each in stored
+    ]
 
 
 def read_bound(kind: PrimitiveType, stored: bytes | None) -> Any:
