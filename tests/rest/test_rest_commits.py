@@ -57,6 +57,20 @@ def test_the_whole_path_works(make) -> None:
     assert ids(server, "ns.c") == [10, 20]
 
 
+def test_what_is_there_is_told(make) -> None:
+    _, session = make()
+    session.sql("INSERT INTO ns.t VALUES (1), (2)")
+    assert session.sql("SHOW NAMESPACES").fetchall() == [("ns",)]
+    assert session.sql("SHOW NAMESPACES IN ns").fetchall() == []
+    assert session.sql("SHOW TABLES").fetchall() == [("ns", "t", False)]
+    assert session.sql("SELECT table_catalog, table_name FROM information_schema.tables").fetchall() == [("prod", "t")]
+    assert session.sql("SELECT column_name FROM prod.information_schema.columns").fetchall() == [("id",)]
+    assert session.sql("SELECT record_count FROM prod.ns.t$files").fetchall() == [(2,)]
+    assert "LOCATION" not in session.sql("SHOW CREATE TABLE ns.t").fetchone()[0]
+    with pytest.raises(ice.TableNotFoundError, match=r"did you mean ns\.t\.snapshots"):
+        session.sql("SELECT * FROM ns.t.snapshot")
+
+
 @pytest.mark.parametrize("status", [409, 429, 500, 502, 503, 504, 0])
 def test_a_commit_that_landed_is_recognised_whatever_was_answered(make, tmp_path, status) -> None:
     server, session = make()

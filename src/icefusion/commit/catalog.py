@@ -490,11 +490,18 @@ class CatalogClient:
 
     def walk_namespaces(self, parent: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
         """All namespaces below a namespace, at any depth, each before those below it."""
-        for namespace in sorted(self.list_namespaces(parent)):
-            # Some catalogs list all levels at once, and some those of a namespace with no level below it again.
-            if len(namespace) == len(parent) + 1 and namespace[: len(parent)] == parent:
-                yield namespace
-                yield from self.walk_namespaces(namespace)
+        for namespace in self.child_namespaces(parent):
+            yield namespace
+            yield from self.walk_namespaces(namespace)
+
+    def child_namespaces(self, parent: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+        """The namespaces right below a namespace, or below the root, by name.
+
+        Some catalogs list all levels at once, and some know of one level only and list that again.
+        """
+        depth = len(parent)
+        listed = self.list_namespaces(parent)
+        return sorted({each[: depth + 1] for each in listed if len(each) > depth and each[:depth] == tuple(parent)})
 
     def require_namespace(self, namespace: tuple[str, ...]) -> tuple[str, ...]:
         """The existing namespace of this name, as it is spelled in the catalog.

@@ -108,7 +108,7 @@ class Inspector:
 
     def _namespaces(self, name: Name | None, pattern: NamePattern) -> pa.Table:
         client, parent = self._place(name)
-        found = sorted(".".join(namespace) for namespace in client.list_namespaces(parent))
+        found = [".".join(namespace) for namespace in client.child_namespaces(parent)]
         return _texts(("namespace",), ((each,) for each in found if pattern.matches(each)))
 
     def _tables(self, name: Name | None, pattern: NamePattern) -> pa.Table:
