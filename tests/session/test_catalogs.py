@@ -219,6 +219,17 @@ def test_attach_that_is_cut_off_is_refused(session: ice.Session, text: str) -> N
         session.sql(text)
 
 
+def test_earlier_states_and_metadata_tables_are_read_there_too(session: ice.Session) -> None:
+    session.sql("INSERT INTO other.ns.t VALUES (40, 'z')")
+    first = "(SELECT snapshot_id FROM other.ns.t.snapshots ORDER BY committed_at LIMIT 1)"
+    ((number,),) = session.sql(f"SELECT * FROM {first}").fetchall()
+    assert session.sql(f"SELECT count(*) FROM other.ns.t FOR VERSION AS OF {number}").fetchall() == [(2,)]
+    both = "SELECT count(*) FROM ns.t$snapshots AS a, other.ns.t$snapshots AS b"
+    assert session.sql(both).fetchall() == [(2,)]
+    assert session.sql("SHOW TABLES IN other.lake").fetchall() == [("lake", "v", False)]
+    assert session.sql("SHOW CATALOGS").fetchall() == [("default",), ("other",)]
+
+
 def test_keys_land_once_there_too(session: ice.Session) -> None:
     for _ in range(2):
         session.sql("INSERT INTO other.ns.u VALUES (1)", idempotency_key="k")
