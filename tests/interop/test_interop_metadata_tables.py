@@ -69,6 +69,13 @@ TABLES = {
         "ALTER TABLE {t} DROP PARTITION FIELD p",
         "INSERT INTO {t} VALUES (2, 'x', 'z')",
     ),
+    "third": (
+        "CREATE TABLE {t} (id bigint, p string) USING iceberg PARTITIONED BY (p) TBLPROPERTIES "
+        "('format-version' = '3', 'write.delete.mode' = 'merge-on-read')",
+        "INSERT INTO {t} VALUES (1, 'a'), (2, 'a'), (3, 'b')",
+        "INSERT INTO {t} VALUES (4, 'b')",
+        "DELETE FROM {t} WHERE id = 2",
+    ),
     "empty": ("CREATE TABLE {t} (id bigint, p int) USING iceberg PARTITIONED BY (p)",),
 }
 

@@ -1,6 +1,9 @@
 """Metadata tables in a session: how much of a table they read, what a transaction sees, and what PyIceberg says."""
 
+import datetime as dt
 import gc
+import math
+import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +209,36 @@ def test_only_the_tables_that_are_asked_for_are_looked_at(
     assert asked("SELECT * FROM information_schema.tables WHERE table_schema = 'other'") == (1, 1, 0)
     assert asked("SELECT * FROM information_schema.columns WHERE table_schema = 'other'") == (1, 1, 1)
     assert asked("SELECT * FROM information_schema.columns WHERE table_name = 't3'") == (1, 2, 1)
+
+
+def test_partitions_of_every_type(session: ice.Session) -> None:
+    session.sql(
+        """CREATE TABLE ns.t (u uuid, tm time, ts timestamp, tz timestamptz, f float, d double, b binary)
+        PARTITIONED BY (u, tm, ts, tz, f, d, b)"""
+    )
+    key, moment = uuid.UUID(int=5), dt.datetime(2024, 1, 1, 12)
+    rows = pa.record_batch(
+        {
+            "u": pa.array([key.bytes, None], pa.binary(16)),
+            "tm": pa.array([dt.time(1, 2, 3), None], pa.time64("us")),
+            "ts": pa.array([moment, None], pa.timestamp("us")),
+            "tz": pa.array([moment, None], pa.timestamp("us", "UTC")),
+            "f": pa.array([math.nan, 1.5], pa.float32()),
+            "d": pa.array([math.nan, 2.5]),
+            "b": pa.array([b"\x00\xff", None]),
+        }
+    )
+    session.writer("ns.t").write_batch(rows)
+    session.writer("ns.t").write_batch(rows)
+    found = session.sql("SELECT partition FROM ns.t.files WHERE partition.u = ?", params=[str(key)]).fetchall()
+    expected = [str(key), dt.time(1, 2, 3), moment, moment.replace(tzinfo=dt.UTC), "nan", "nan", b"\x00\xff"]
+    assert len(found) == 2
+    for (partition,) in found:
+        assert ["nan" if value != value else value for value in partition.values()] == expected  # noqa: PLR0124
+    assert session.sql("SELECT count(*) FROM ns.t.files WHERE partition.d > 100").fetchone() == (2,)
+    assert session.sql("SELECT count(*) FROM ns.t.files WHERE partition.d < 100").fetchone() == (2,)
+    assert session.sql("SELECT count(*) FROM ns.t.partitions").fetchone() == (2,)
+    assert session.sql("SHOW PARTITIONS ns.t").fetchall()[1][0] == "u=null/tm=null/ts=null/tz=null/f=1.5/d=2.5/b=null"
 
 
 # What PyIceberg says of the same tables

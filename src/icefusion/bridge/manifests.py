@@ -13,7 +13,7 @@ from pyiceberg.table.snapshots import Snapshot
 from icefusion.bridge.entries import LiveEntry, read_entries
 from icefusion.errors import StorageError
 
-__all__ = ["ManifestReader"]
+__all__ = ["ManifestReader", "unreadable"]
 
 MAX_CACHED_FILES = 50_000
 MAX_CACHED_MANIFESTS = 50_000
@@ -53,7 +53,7 @@ class ManifestReader:
         try:
             manifests = tuple(snapshot.manifests(io))
         except Exception as exc:
-            raise _unreadable("manifest list", path, exc) from exc
+            raise unreadable("manifest list", path, exc) from exc
         self.remember_list(path, manifests)
         return manifests
 
@@ -91,7 +91,7 @@ class ManifestReader:
                 LiveEntry(entry.data_file, _known(entry.sequence_number)) for entry in read_entries(manifest, io)
             )
         except Exception as exc:
-            raise _unreadable("manifest", path, exc) from exc
+            raise unreadable("manifest", path, exc) from exc
         with self._lock:
             if key not in self._entries and len(entries) <= self._max_files:
                 self._entries[key] = entries
@@ -112,7 +112,7 @@ class ManifestReader:
             try:
                 entries = read_entries(manifest, io, deleted=True)
             except Exception as exc:
-                raise _unreadable("manifest", manifest.manifest_path, exc) from exc
+                raise unreadable("manifest", manifest.manifest_path, exc) from exc
             for entry in entries:
                 if entry.snapshot_id == snapshot.snapshot_id and entry.status != ManifestEntryStatus.EXISTING:
                     yield entry.status, entry.data_file
@@ -124,7 +124,8 @@ def _known(sequence_number: int | None) -> int:
     return sequence_number
 
 
-def _unreadable(kind: str, path: str, exc: Exception) -> StorageError:
+def unreadable(kind: str, path: str, exc: Exception) -> StorageError:
+    """The error for a file of metadata that cannot be read."""
     hint = "it may have been removed by snapshot expiry, or by other software"
     if isinstance(exc, FileNotFoundError):
         return StorageError(f"{kind} {path} is missing in storage", path=path, hint=hint)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pyarrow as pa
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestEntry, ManifestEntryStatus, ManifestFile
 from pyiceberg.schema import Schema
+from pyiceberg.table.snapshots import Snapshot
 from pyiceberg.types import (
     BinaryType,
     IntegerType,
@@ -28,8 +29,8 @@ from pyiceberg.types import (
 )
 
 from icefusion.bridge.entries import read_entries
-from icefusion.bridge.manifests import ManifestReader
-from icefusion.errors import StorageError
+from icefusion.bridge.manifests import ManifestReader, unreadable
+from icefusion.bridge.row_ids import FIRST_ROW_ID, assign_row_ids, read_row_ids
 from icefusion.query.generated import Bounds, Part, Range, arrow_schema, exactly, make_batch, make_fields
 from icefusion.query.inspect.subject import Subject
 from icefusion.query.inspect.values import PartitionType, metric_columns, metrics_array, metrics_type
@@ -78,7 +79,6 @@ def _file_columns(partition: PartitionType) -> list[tuple[str, Any]]:
 
 
 _BEHIND_VERSION_2 = ("first_row_id", "referenced_data_file", "content_offset", "content_size_in_bytes")
-_FIRST_BEHIND = 16
 
 
 class FileTable:
@@ -103,35 +103,50 @@ class FileTable:
 
     def fields(self, subject: Subject) -> Schema:
         """The columns."""
-        return _Shape(subject, self._entries).fields
+        return self._shape(subject).fields
+
+    def _shape(self, subject: Subject) -> _Shape:
+        # A table of a thousand columns has seven thousand fields here.
+        shape: _Shape | None = subject.memo.get("shape")
+        if shape is None:
+            shape = subject.memo["shape"] = _Shape(subject, self._entries)
+        return shape
 
     def parts(self, subject: Subject, reader: ManifestReader) -> Iterator[Part]:
         """One for each manifest."""
-        shape = _Shape(subject, self._entries)
-        for manifest in list_manifests(subject, reader, every_snapshot=self._every_snapshot):
+        shape = self._shape(subject)
+        numbered = subject.metadata.format_version > 2
+        row_ids: Mapping[str, int] = {}
+        last: Snapshot | None = None
+        for snapshot, manifest in list_manifests(subject, reader, every_snapshot=self._every_snapshot):
+            if numbered and snapshot is not last:
+                row_ids, last = read_row_ids(snapshot, subject.io), snapshot
             of_deletes = manifest.content == ManifestContent.DELETES
             if self._content is not None and of_deletes != (self._content == "deletes"):
                 continue
             if not self._entries and not (manifest.has_added_files() or manifest.has_existing_files()):
                 continue
-            yield Part(shape.make, _loader(manifest, subject, deleted=self._entries), shape.bounds(manifest))
+            load = _loader(manifest, subject, self._entries, row_ids.get(manifest.manifest_path))
+            yield Part(shape.make, load, shape.bounds(manifest))
 
 
-def list_manifests(subject: Subject, reader: ManifestReader, *, every_snapshot: bool = False) -> Iterator[ManifestFile]:
-    """The manifests of the snapshot that is looked at, or those of all snapshots, each once.
+def list_manifests(
+    subject: Subject, reader: ManifestReader, *, every_snapshot: bool = False
+) -> Iterator[tuple[Snapshot, ManifestFile]]:
+    """The manifests of the snapshot that is looked at, or those of all snapshots, each once, with a snapshot of each.
 
     Raises:
         StorageError: A manifest list is missing or unreadable.
     """
+    snapshots = subject.metadata.snapshots
     if not every_snapshot:
-        yield from reader.read_list(subject.snapshot, subject.io)
-        return
+        snapshots = [subject.snapshot] if subject.snapshot is not None else []
     seen: set[str] = set()
-    for snapshot in subject.metadata.snapshots:
+    for snapshot in snapshots:
         for manifest in reader.read_list(snapshot, subject.io):
             if manifest.manifest_path not in seen:
                 seen.add(manifest.manifest_path)
-                yield manifest
+                yield snapshot, manifest
 
 
 def load_entries(manifest: ManifestFile, subject: Subject, *, deleted: bool) -> list[ManifestEntry]:
@@ -140,18 +155,21 @@ def load_entries(manifest: ManifestFile, subject: Subject, *, deleted: bool) -> 
     Raises:
         StorageError: It is missing or unreadable.
     """
-    path = manifest.manifest_path
     try:
         return read_entries(manifest, subject.io, deleted=deleted)
-    except FileNotFoundError as exc:
-        hint = "it may have been removed by snapshot expiry, or by other software"
-        raise StorageError(f"manifest {path} is missing in storage", path=path, hint=hint) from exc
     except Exception as exc:
-        raise StorageError(f"cannot read manifest {path}: {exc}", path=path) from exc
+        raise unreadable("manifest", manifest.manifest_path, exc) from exc
 
 
-def _loader(manifest: ManifestFile, subject: Subject, *, deleted: bool) -> Callable[[], list[ManifestEntry]]:
-    return lambda: load_entries(manifest, subject, deleted=deleted)
+def _loader(
+    manifest: ManifestFile, subject: Subject, deleted: bool, first_row_id: int | None
+) -> Callable[[], list[ManifestEntry]]:
+    def load() -> list[ManifestEntry]:
+        entries = load_entries(manifest, subject, deleted=deleted)
+        assign_row_ids(entries, first_row_id)
+        return entries
+
+    return load
 
 
 class _Shape:
@@ -222,7 +240,7 @@ class _Shape:
             makers[name] = pairs(name)
         makers["lower_bounds"] = pairs("lower_bounds")
         makers["upper_bounds"] = pairs("upper_bounds")
-        for place, name in enumerate(_BEHIND_VERSION_2, start=_FIRST_BEHIND):
+        for place, name in enumerate(_BEHIND_VERSION_2, start=FIRST_ROW_ID):
             makers[name] = _value_at(files, place)
         return makers
 

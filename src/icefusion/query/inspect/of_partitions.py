@@ -76,7 +76,7 @@ def sum_partitions(subject: Subject, reader: ManifestReader) -> list[PartitionSu
     partition = PartitionType(subject.metadata)
     committed = {snapshot.snapshot_id: snapshot.timestamp_ms for snapshot in subject.metadata.snapshots}
     sums: dict[tuple[Any, ...], PartitionSums] = {}
-    for manifest in list_manifests(subject, reader):
+    for _, manifest in list_manifests(subject, reader):
         if not (manifest.has_added_files() or manifest.has_existing_files()):
             continue
         for entry in load_entries(manifest, subject, deleted=False):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from pyiceberg.io import FileIO
 from pyiceberg.table.metadata import TableMetadata
@@ -23,6 +24,7 @@ class Subject:
         metadata_location: Where the metadata is stored.
         io: Where its files are read.
         snapshot_id: The snapshot that is looked at; None for none.
+        memo: What a metadata table keeps of the subject, so that it need not be made again.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Subject:
     metadata_location: str
     io: FileIO
     snapshot_id: int | None
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def snapshot(self) -> Snapshot | None:
