@@ -241,6 +241,19 @@ def test_partitions_of_every_type(session: ice.Session) -> None:
     assert session.sql("SHOW PARTITIONS ns.t").fetchall()[1][0] == "u=null/tm=null/ts=null/tz=null/f=1.5/d=2.5/b=null"
 
 
+def test_identifier_fields_are_constraints(session: ice.Session) -> None:
+    session.sql("CREATE TABLE ns.t (a int NOT NULL, b string NOT NULL, c int); CREATE TABLE ns.u (a int)")
+    with session.catalog.load_table("ns.t").update_schema() as update:
+        update.set_identifier_fields("b", "a")
+    place = ("default", "ns", "t_identifier", "default", "ns", "t")
+    found = session.sql("SELECT * FROM information_schema.table_constraints").fetchall()
+    assert found == [(*place, "PRIMARY KEY", "NO")]
+    keys = session.sql("SELECT * FROM information_schema.key_column_usage ORDER BY ordinal_position").fetchall()
+    assert keys == [(*place, "a", 1), (*place, "b", 2)]
+    assert session.sql("SHOW TBLPROPERTIES ns.t ('identifier-fields')").fetchone()[1] == "[a,b]"
+    assert "PRIMARY KEY (a, b) NOT ENFORCED" in session.sql("SHOW CREATE TABLE ns.t").fetchone()[0]
+
+
 # What PyIceberg says of the same tables
 
 

@@ -43,7 +43,7 @@ METADATA_TABLES = (
 
 
 INFORMATION_SCHEMA = "information_schema"
-INFORMATION_TABLES = ("columns", "schemata", "tables", "views")
+INFORMATION_TABLES = ("columns", "key_column_usage", "schemata", "table_constraints", "tables", "views")
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """``information_schema``: what a catalog holds, with the columns of the SQL standard.
 
-A namespace is a part, and in ``columns`` each table of it is one again. So a condition on ``table_schema`` leaves out
-whole namespaces before their tables are listed, one on ``table_name`` tables before their metadata is read, and
-``tables`` reads the metadata of none. Whoever asks is shown the catalog as it is while the rows are read; a table that
-goes away meanwhile has no columns.
+A namespace is a part, and where tables' metadata is needed each table of it is one again. So a condition on
+``table_schema`` leaves out whole namespaces before their tables are listed, one on ``table_name`` tables before their
+metadata is read, and ``tables`` reads the metadata of none. Whoever asks is shown the catalog as it is while the rows
+are read; a table that goes away meanwhile has no columns.
 """
 
 from __future__ import annotations
@@ -146,6 +146,25 @@ def _views(lister: CatalogLister, schema: pa.Schema) -> Iterator[Part]:
 
 
 def _columns(lister: CatalogLister, schema: pa.Schema) -> Iterator[Part]:
+    yield from _of_tables(lister, schema, _column_rows)
+    for view in lister.views():
+        if view.columns is not None:
+            shown = list(_column_rows((lister.name, ".".join(view.namespace), view.name), view.columns))
+            yield _rows_part(schema, lambda shown=shown: shown, {})  # type: ignore[misc]
+
+
+def _constraints(lister: CatalogLister, schema: pa.Schema) -> Iterator[Part]:
+    yield from _of_tables(lister, schema, _constraint_rows)
+
+
+def _key_columns(lister: CatalogLister, schema: pa.Schema) -> Iterator[Part]:
+    yield from _of_tables(lister, schema, _key_rows)
+
+
+def _of_tables(
+    lister: CatalogLister, schema: pa.Schema, rows_of: Callable[[tuple[str, str, str], Schema], Iterable[Row]]
+) -> Iterator[Part]:
+    """Rows that come from the metadata of each table."""
     for namespace in lister.namespaces():
 
         def tables(namespace: tuple[str, ...] = namespace) -> Iterator[Part]:
@@ -154,16 +173,27 @@ def _columns(lister: CatalogLister, schema: pa.Schema) -> Iterator[Part]:
                 def rows(table: tuple[str, ...] = table) -> Iterator[Row]:
                     columns = lister.columns(table)
                     if columns is not None:
-                        yield from _column_rows((lister.name, ".".join(namespace), table[-1]), columns)
+                        yield from rows_of((lister.name, ".".join(namespace), table[-1]), columns)
 
                 bounds = {**_of_namespace(namespace), "table_name": exactly(_TEXT, table[-1])}
                 yield _rows_part(schema, rows, bounds)
 
         yield Part.of_parts(tables, _of_namespace(namespace))
-    for view in lister.views():
-        if view.columns is not None:
-            shown = list(_column_rows((lister.name, ".".join(view.namespace), view.name), view.columns))
-            yield _rows_part(schema, lambda shown=shown: shown, {})  # type: ignore[misc]
+
+
+def _constraint_rows(table: tuple[str, str, str], columns: Schema) -> Iterator[Row]:
+    """The identifier fields are the one constraint there is, and nobody enforces it."""
+    if columns.identifier_field_ids:
+        yield (*_constraint(table), *table, "PRIMARY KEY", "NO")
+
+
+def _key_rows(table: tuple[str, str, str], columns: Schema) -> Iterator[Row]:
+    for place, field_id in enumerate(sorted(columns.identifier_field_ids), start=1):
+        yield (*_constraint(table), *table, columns.find_column_name(field_id), place)
+
+
+def _constraint(table: tuple[str, str, str]) -> tuple[str, str, str]:
+    return table[0], table[1], f"{table[2]}_identifier"
 
 
 def _column_rows(table: tuple[str, str, str], columns: Schema) -> Iterator[Row]:
@@ -202,9 +232,18 @@ def _precision(field: NestedField) -> tuple[int | None, int | None, int | None]:
 
 
 _PLACE: tuple[tuple[str, Any], ...] = (("table_catalog", _TEXT), ("table_schema", _TEXT), ("table_name", _TEXT))
+_CONSTRAINT = tuple((f"constraint_{part}", _TEXT) for part in ("catalog", "schema", "name"))
 _TABLES: dict[str, tuple[tuple[tuple[str, Any], ...], Callable[[CatalogLister, pa.Schema], Iterable[Part]]]] = {
     "schemata": ((("catalog_name", _TEXT), ("schema_name", _TEXT), ("schema_owner", _TEXT)), _schemata),
     "tables": ((*_PLACE, ("table_type", _TEXT)), _tables),
+    "table_constraints": (
+        (*_CONSTRAINT, *_PLACE, ("constraint_type", _TEXT), ("enforced", _TEXT)),
+        _constraints,
+    ),
+    "key_column_usage": (
+        (*_CONSTRAINT, *_PLACE, ("column_name", _TEXT), ("ordinal_position", _INT)),
+        _key_columns,
+    ),
     "views": ((*_PLACE, ("view_definition", _TEXT)), _views),
     "columns": (
         (
