@@ -65,6 +65,10 @@ class DeleteIndex:
                 else:
                     self._equality.setdefault(partition_key(file), []).append(entry)
 
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self._vectors or self._of_path or self._of_partition or self._equality or self._equality_everywhere)
+
     def applying_to(self, entry: LiveEntry) -> tuple[LiveEntry, ...]:
         """The delete files that apply to a data file."""
         file, age = entry

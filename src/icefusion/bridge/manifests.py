@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestEntryStatus, ManifestFile
 from pyiceberg.table.snapshots import Snapshot
 
-from icefusion.bridge.entries import LiveEntry, read_entries
+from icefusion.bridge.entries import (
+    Listing,
+    LiveEntry,
+    decode_live_entries,
+    fetch,
+    read_entries,
+    read_list,
+)
+from icefusion.bridge.kept import KeptBytes
+from icefusion.bridge.locations import local_path
 from icefusion.errors import StorageError
 
-__all__ = ["ManifestReader", "unreadable"]
+__all__ = ["MAX_KEPT_BYTES", "ManifestReader", "unreadable"]
 
-MAX_CACHED_FILES = 50_000
-MAX_CACHED_MANIFESTS = 50_000
+MAX_KEPT_BYTES = 128 * 1024 * 1024
+FETCHING_THREADS = 16
+
+_BYTES_A_MANIFEST = 1_000  # in a list; some more for each field of its partition spec
+_BYTES_A_SUMMARY = 400
 
 
 class ManifestReader:
     """Reads manifest lists and manifests, and remembers the last ones. Safe to share between threads.
 
     Args:
-        max_files: How many data files to remember, over all manifests.
-        max_manifests: How many manifests to remember, over all lists.
+        max_bytes: How much memory to take for what is remembered.
+
+    Attributes:
+        kept: What is remembered: manifest lists, the files of manifests, and whatever planning makes of them.
     """
 
-    def __init__(self, max_files: int = MAX_CACHED_FILES, max_manifests: int = MAX_CACHED_MANIFESTS) -> None:
-        self._max_files = max_files
-        self._max_manifests = max_manifests
-        # By path and age: a commit that is tried again keeps its manifests, and they inherit another number then.
-        self._entries: OrderedDict[tuple[str, int | None], tuple[LiveEntry, ...]] = OrderedDict()
-        self._lists: OrderedDict[str, tuple[ManifestFile, ...]] = OrderedDict()
-        self._file_count = 0
-        self._manifest_count = 0
-        self._lock = threading.Lock()
+    def __init__(self, max_bytes: int = MAX_KEPT_BYTES) -> None:
+        self.kept = KeptBytes(max_bytes)
 
     def read_list(self, snapshot: Snapshot | None, io: FileIO) -> tuple[ManifestFile, ...]:
         """The manifests of a snapshot, in the order of its manifest list; none for no snapshot.
@@ -46,12 +53,11 @@ class ManifestReader:
         if snapshot is None:
             return ()
         path = snapshot.manifest_list
-        with self._lock:
-            if path in self._lists:
-                self._lists.move_to_end(path)
-                return self._lists[path]
+        found: tuple[ManifestFile, ...] | None = self.kept.get(("list", path))
+        if found is not None:
+            return found
         try:
-            manifests = tuple(snapshot.manifests(io))
+            manifests = read_list(path, io)
         except Exception as exc:
             raise unreadable("manifest list", path, exc) from exc
         self.remember_list(path, manifests)
@@ -59,12 +65,8 @@ class ManifestReader:
 
     def remember_list(self, path: str, manifests: Sequence[ManifestFile]) -> None:
         """Keep a manifest list that was just written: it is the next commit's parent."""
-        with self._lock:
-            self._manifest_count += len(manifests) - len(self._lists.get(path, ()))
-            self._lists[path] = tuple(manifests)
-            self._lists.move_to_end(path)
-            while self._manifest_count > self._max_manifests and len(self._lists) > 1:
-                self._manifest_count -= len(self._lists.popitem(last=False)[1])
+        size_bytes = sum(_BYTES_A_MANIFEST + _BYTES_A_SUMMARY * len(one.partitions or ()) for one in manifests)
+        self.kept.put(("list", path), tuple(manifests), size_bytes)
 
     def read(self, manifest: ManifestFile, io: FileIO) -> tuple[DataFile, ...]:
         """The files of a manifest that are not marked as deleted.
@@ -80,25 +82,39 @@ class ManifestReader:
         Raises:
             StorageError: The manifest is missing or unreadable.
         """
-        path = manifest.manifest_path
-        key = path, manifest.sequence_number
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-                return self._entries[key]
+        (listing,) = self.listings([manifest], io)
+        return listing.entries
+
+    def listings(self, manifests: Sequence[ManifestFile], io: FileIO) -> Iterator[Listing]:
+        """What each of several manifests lists, in their order.
+
+        Those in an object store are fetched by several threads. They are decoded by one: Python does not do that on
+        several at once.
+
+        Raises:
+            StorageError: A manifest is missing or unreadable.
+        """
+        found: list[Listing | None] = [self.kept.get(_key(manifest)) for manifest in manifests]
+        missing = [manifest for manifest, listing in zip(manifests, found, strict=True) if listing is None]
+        contents = self._fetch(missing, io)
+        for manifest, known in zip(manifests, found, strict=True):
+            yield known if known is not None else self._decode(manifest, next(contents))
+
+    def _fetch(self, manifests: Sequence[ManifestFile], io: FileIO) -> Iterator[bytes]:
+        one = partial(_fetch, io=io)
+        if len(manifests) <= 1 or local_path(manifests[0].manifest_path) is not None:
+            yield from map(one, manifests)
+            return
+        with ThreadPoolExecutor(min(FETCHING_THREADS, len(manifests)), thread_name_prefix="icefusion-plan") as pool:
+            yield from pool.map(one, manifests)
+
+    def _decode(self, manifest: ManifestFile, content: bytes) -> Listing:
         try:
-            entries = tuple(
-                LiveEntry(entry.data_file, _known(entry.sequence_number)) for entry in read_entries(manifest, io)
-            )
+            listing = decode_live_entries(content, manifest)
         except Exception as exc:
-            raise unreadable("manifest", path, exc) from exc
-        with self._lock:
-            if key not in self._entries and len(entries) <= self._max_files:
-                self._entries[key] = entries
-                self._file_count += len(entries)
-            while self._file_count > self._max_files:
-                self._file_count -= len(self._entries.popitem(last=False)[1])
-        return entries
+            raise unreadable("manifest", manifest.manifest_path, exc) from exc
+        self.kept.put(_key(manifest), listing, listing.size_bytes)
+        return listing
 
     def changes(self, snapshot: Snapshot, io: FileIO) -> Iterator[tuple[ManifestEntryStatus, DataFile]]:
         """The files that a snapshot added or removed.
@@ -118,10 +134,16 @@ class ManifestReader:
                     yield entry.status, entry.data_file
 
 
-def _known(sequence_number: int | None) -> int:
-    if sequence_number is None:
-        raise ValueError("an entry has no sequence number, and none to inherit")
-    return sequence_number
+def _key(manifest: ManifestFile) -> tuple[str, str, int | None]:
+    # By path and age: a commit that is tried again keeps its manifests, and they inherit another number then.
+    return "entries", manifest.manifest_path, manifest.sequence_number
+
+
+def _fetch(manifest: ManifestFile, io: FileIO) -> bytes:
+    try:
+        return fetch(manifest.manifest_path, io)
+    except Exception as exc:
+        raise unreadable("manifest", manifest.manifest_path, exc) from exc
 
 
 def unreadable(kind: str, path: str, exc: Exception) -> StorageError:

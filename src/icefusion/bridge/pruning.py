@@ -13,17 +13,17 @@ from uuid import UUID
 
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.expressions.visitors import (
-    _InclusiveMetricsEvaluator,
     bind,
     expression_evaluator,
     inclusive_projection,
-    manifest_evaluator,
 )
 from pyiceberg.manifest import DataFile, ManifestContent, ManifestFile
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.typedef import Record
 from pyiceberg.types import NestedField, UUIDType
+
+from icefusion.bridge.ranges import metrics_test, summaries_test
 
 __all__ = ["FileTests", "schema_with_dropped_columns"]
 
@@ -40,7 +40,7 @@ class FileTests:
         self.trivial = isinstance(self._filter, AlwaysTrue)
         self._partition_tests: dict[int, Test] = {}
         self._manifest_tests: dict[int, Callable[[ManifestFile], bool]] = {}
-        self._metrics_test: Test = _InclusiveMetricsEvaluator(self._schema, self._filter).eval
+        self._metrics_test = _guarded(metrics_test(self._schema, self._filter))
 
     def manifest_may_match(self, manifest: ManifestFile) -> bool:
         """Whether a manifest may list a file with such rows."""
@@ -58,25 +58,30 @@ class FileTests:
         spec_id = file.spec_id or 0
         if spec_id not in self._partition_tests:
             known = spec_id in self._specs
-            self._partition_tests[spec_id] = _guarded(self._partition_test(spec_id)) if known else (lambda _: True)
-        return self._partition_tests[spec_id](file) and _guarded(self._metrics_test)(file)
+            self._partition_tests[spec_id] = self._partition_test(spec_id) if known else _any
+        return self._partition_tests[spec_id](file) and self._metrics_test(file)
 
     def _manifest_test(self, spec_id: int) -> Callable[[ManifestFile], bool]:
         try:
-            return manifest_evaluator(self._specs[spec_id], self._schema, self._projected(spec_id))
+            test = summaries_test(self._partition_schema(spec_id), self._projected(spec_id))
         except Exception:
-            return lambda _: True
+            return _any
+        return lambda manifest: not manifest.partitions or test(manifest.partitions)
 
     def _partition_test(self, spec_id: int) -> Test:
         try:
-            fields = self._specs[spec_id].partition_type(self._schema).fields
-            partition_schema = Schema(*fields)
-            evaluate = expression_evaluator(partition_schema, self._projected(spec_id), case_sensitive=True)
+            schema, projected = self._partition_schema(spec_id), self._projected(spec_id)
+            if isinstance(projected, AlwaysTrue):
+                return _any
+            evaluate = _guarded(expression_evaluator(schema, projected, case_sensitive=True))
         except Exception:
-            return lambda _: True
-        if any(isinstance(field.field_type, UUIDType) for field in fields):
+            return _any
+        if any(isinstance(field.field_type, UUIDType) for field in schema.fields):
             return lambda file: evaluate(_with_uuids_as_bytes(file.partition))
-        return lambda file: evaluate(file.partition)
+        return _remembering(evaluate)
+
+    def _partition_schema(self, spec_id: int) -> Schema:
+        return Schema(*self._specs[spec_id].partition_type(self._schema).fields)
 
     def _projected(self, spec_id: int) -> BooleanExpression:
         return inclusive_projection(self._schema, self._specs[spec_id])(self._filter)
@@ -98,6 +103,25 @@ def _with_uuids_as_bytes(partition: Record) -> Record:
     """Partition values in the form of PyIceberg's literals, which never equal the UUID objects that it reads."""
     values = (partition[index] for index in range(len(partition)))
     return Record(*(value.bytes if isinstance(value, UUID) else value for value in values))
+
+
+def _remembering(evaluate: Callable[[Record], bool]) -> Test:
+    """A test of partitions, made once for each object: files of one manifest and partition share theirs."""
+    known: dict[int, tuple[Record, bool]] = {}
+
+    def test(file: DataFile) -> bool:
+        partition = file.partition
+        found = known.get(id(partition))
+        if found is None:
+            # The partition is held with the answer, so that no other object can come by its identity.
+            found = known[id(partition)] = partition, evaluate(partition)
+        return found[1]
+
+    return test
+
+
+def _any(_: object) -> bool:
+    return True
 
 
 def _guarded(test: Callable[..., bool]) -> Callable[..., bool]:

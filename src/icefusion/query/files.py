@@ -9,10 +9,8 @@ that is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io import FileIO
@@ -28,7 +26,8 @@ from icefusion.errors import StorageError, UnsupportedStatementError
 
 __all__ = ["FilePlan", "LiveFile", "plan_files"]
 
-PLANNING_THREADS = 8
+# What a file of a plan that is kept takes in memory, and the file that it holds as well.
+_BYTES_A_FILE = 1_200
 
 _FORMATS = {
     DataFileContent.DATA: (FileFormat.PARQUET,),
@@ -37,7 +36,7 @@ _FORMATS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class LiveFile:
     """A data file to read.
 
@@ -75,6 +74,13 @@ class FilePlan:
     def data_files(self) -> tuple[DataFile, ...]:
         """The data files alone."""
         return tuple(live.file for live in self.files)
+
+    @property
+    def size_bytes(self) -> int:
+        """About what the plan takes in memory, the files in it included."""
+        return sum(_BYTES_A_FILE + 8 * len(live.deletes) for live in self.files) + _BYTES_A_FILE * len(
+            self.delete_entries
+        )
 
     def without(self, files: Sequence[LiveFile]) -> FilePlan:
         """The plan without some of its files; delete files that are for them alone may stay."""
@@ -119,38 +125,80 @@ def plan_files(
         UnsupportedStatementError: A file is of a format that cannot be read.
     """
     reader = reader or ManifestReader()
-    read = partial(reader.entries, io=io)
-    tests = FileTests(metadata, schema, AlwaysTrue() if row_filter is None else row_filter)
+    row_filter = AlwaysTrue() if row_filter is None else row_filter
+    if staged or removed or only is not None:
+        return _plan(name, metadata, snapshot_id, schema, io, row_filter, reader, staged, removed, only)
+    # A snapshot, a schema and a filter have one answer, as long as the table has no further schemas and specs.
+    key = (
+        "plan",
+        metadata.table_uuid,
+        snapshot_id,
+        schema.schema_id,
+        len(metadata.schemas),
+        tuple(spec.spec_id for spec in metadata.partition_specs),
+        str(row_filter),
+    )
+    known: tuple[BooleanExpression, FilePlan] | None = reader.kept.get(key)
+    if known is not None and known[0] == row_filter:
+        return known[1]
+    plan = _plan(name, metadata, snapshot_id, schema, io, row_filter, reader)
+    reader.kept.put(key, (row_filter, plan), plan.size_bytes)
+    return plan
+
+
+def _plan(
+    name: str,
+    metadata: TableMetadata,
+    snapshot_id: int | None,
+    schema: Schema,
+    io: FileIO,
+    row_filter: BooleanExpression,
+    reader: ManifestReader,
+    staged: Sequence[DataFile] = (),
+    removed: frozenset[str] = frozenset(),
+    only: frozenset[str] | None = None,
+) -> FilePlan:
+    tests = FileTests(metadata, schema, row_filter)
     manifests = _manifests(metadata, snapshot_id, io, reader)
     wanted = [manifest for manifest in manifests if tests.manifest_may_match(manifest)]
     data_manifests = [manifest for manifest in wanted if manifest.content != ManifestContent.DELETES]
-    entries = [entry for part in _map(read, data_manifests) for entry in part]
-    # Some writers list delete files among the data files; what a file is, it says itself.
-    deletes = [entry for entry in entries if entry.file.content != DataFileContent.DATA]
-    listed = [
-        entry
-        for entry in entries
-        if entry.file.content == DataFileContent.DATA and _counts(entry.file.file_path, removed, only)
-    ]
     new = [file for file in staged if _counts(file.file_path, removed, only)]
-    _check_readable(name, [entry.file for entry in listed] + new)
-    found = listed if tests.trivial else [entry for entry in listed if tests.file_may_match(entry.file)]
+    _check_readable(name, new)
+    total = len(new)
+    found: list[LiveEntry] = []
+    deletes: list[LiveEntry] = []
+    trivial = tests.trivial
+    for listing in reader.listings(data_manifests, io):
+        for entry in listing.entries:
+            file = entry.file
+            if file.content is not DataFileContent.DATA:
+                # Some writers list delete files among the data files; what a file is, it says itself.
+                deletes.append(entry)
+            elif _counts(file.file_path, removed, only):
+                total += 1
+                if file.file_format is not FileFormat.PARQUET:
+                    _check_readable(name, [file])
+                if trivial or tests.file_may_match(file):
+                    found.append(entry)
     delete_manifests = _relevant(wanted, found)
-    deletes += [entry for part in _map(read, delete_manifests) for entry in part]
+    for listing in reader.listings(delete_manifests, io):
+        deletes += listing.entries
     files, applied = _with_deletes(found, DeleteIndex(deletes, metadata.specs()))
     _check_readable(name, [entry.file for entry in applied])
-    files += [LiveFile(file) for file in new if tests.trivial or tests.file_may_match(file)]
+    files += [LiveFile(file) for file in new if trivial or tests.file_may_match(file)]
     return FilePlan(
         tuple(files),
         len(manifests),
         len(data_manifests) + len(delete_manifests),
-        len(listed) + len(new),
+        total,
         tuple(applied),
     )
 
 
 def _with_deletes(entries: Sequence[LiveEntry], index: DeleteIndex) -> tuple[list[LiveFile], list[LiveEntry]]:
     """The data files with the delete files that apply to each, and all of these."""
+    if not index:
+        return [LiveFile(file, age) for file, age in entries], []
     files = []
     applied: dict[int, LiveEntry] = {}
     for entry in entries:
@@ -181,15 +229,6 @@ def _manifests(
     if snapshot is None:
         raise StorageError(f"snapshot {snapshot_id} is not in the table's metadata", hint="it may have been expired")
     return reader.read_list(snapshot, io)
-
-
-def _map(
-    function: Callable[[ManifestFile], tuple[LiveEntry, ...]], manifests: Sequence[ManifestFile]
-) -> Iterable[tuple[LiveEntry, ...]]:
-    if len(manifests) <= 1:
-        return map(function, manifests)
-    with ThreadPoolExecutor(min(PLANNING_THREADS, len(manifests)), thread_name_prefix="icefusion-plan") as pool:
-        return list(pool.map(function, manifests))
 
 
 def _counts(path: str, removed: frozenset[str], only: frozenset[str] | None) -> bool:
