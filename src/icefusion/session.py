@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
 
-from icefusion.bridge.manifests import ManifestReader
+from icefusion.bridge.manifests import MAX_KEPT_BYTES, ManifestReader
 from icefusion.changes.execute import ChangeExecutor, Given, Progress
 from icefusion.clock import Clock, SystemClock
 from icefusion.commit.catalog import CatalogClient
@@ -144,7 +144,8 @@ class Session:
         self._closed = False
         write_bytes = None if memory_limit_bytes is None else int(memory_limit_bytes * _WRITE_SHARE)
         engine_bytes = None if memory_limit_bytes is None or write_bytes is None else memory_limit_bytes - write_bytes
-        manifests = ManifestReader()
+        kept_bytes = MAX_KEPT_BYTES if memory_limit_bytes is None else min(MAX_KEPT_BYTES, memory_limit_bytes // 8)
+        manifests = ManifestReader(kept_bytes)
         self._engine = Engine(memory_limit_bytes=engine_bytes, threads=threads, manifests=manifests)
         self._committer = SessionCommitter(client, retry, clock, manifests)
         self._executor = Executor(
