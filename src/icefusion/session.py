@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
+from pyiceberg.io import load_file_io
 
 from icefusion.bridge.manifests import MAX_KEPT_BYTES, ManifestReader
 from icefusion.changes.execute import ChangeExecutor, Given, Progress
@@ -41,6 +43,7 @@ from icefusion.execution import Executor, commit_unit
 from icefusion.introspection.show import Inspector
 from icefusion.query.constants import compute_version
 from icefusion.query.engine import Engine
+from icefusion.query.file_tables import file_calls
 from icefusion.query.parameters import Parameters, bind_values
 from icefusion.query.planner import bind_query
 from icefusion.query.sources import Source
@@ -49,6 +52,7 @@ from icefusion.result import Result
 from icefusion.script import check_keyed, distribute
 from icefusion.session_views import SessionViews, View
 from icefusion.sql import statements as st
+from icefusion.sql.file_access import refused_call, refused_file
 from icefusion.sql.names import parse_name
 from icefusion.sql.parser import parse_script
 from icefusion.sql.versions import has_computed_versions, with_versions
@@ -78,6 +82,7 @@ def connect(
     batch: BatchConfig | None = None,
     reporter: Reporter | None = None,
     clock: Clock | None = None,
+    allow_files: bool = True,
 ) -> Session:
     """Open a catalog and return a session.
 
@@ -93,6 +98,9 @@ def connect(
         batch: How writers cut their input.
         reporter: Told what each statement did.
         clock: Time and chance; for tests.
+        allow_files: Whether SQL may name files and places of storage: ``read_parquet('...')`` and its kin,
+            ``FROM 'file.csv'``, ``LOCATION``, ``ATTACH``. False refuses them all, for SQL of people who may not read
+            what this process may.
 
     Raises:
         ConfigurationError: The arguments make no sense together, or describe no catalog.
@@ -112,6 +120,7 @@ def connect(
         clock=clock or SystemClock(),
         owns_catalog=owned,
         pool=pool,
+        allow_files=allow_files,
     )
 
 
@@ -133,6 +142,7 @@ class Session:
         clock: Clock,
         owns_catalog: bool,
         pool: PoolConfig,
+        allow_files: bool = True,
     ) -> None:
         self._client = client = SessionCatalogs(client.catalog)
         self._pool = pool
@@ -142,6 +152,7 @@ class Session:
         self._reporter = reporter
         self._clock = clock
         self._closed = False
+        self._allow_files = allow_files
         write_bytes = None if memory_limit_bytes is None else int(memory_limit_bytes * _WRITE_SHARE)
         engine_bytes = None if memory_limit_bytes is None or write_bytes is None else memory_limit_bytes - write_bytes
         kept_bytes = MAX_KEPT_BYTES if memory_limit_bytes is None else min(MAX_KEPT_BYTES, memory_limit_bytes // 8)
@@ -302,6 +313,7 @@ class Session:
     def _statement(self, statement: st.Statement, given: Given, idempotency_key: str | None) -> Result:
         statement = self._with_versions(statement, given.parameters)
         self._views.refuse_to_change(statement)
+        given = self._with_files(statement, given)
         match statement:
             case st.Begin(isolation):
                 return self._begin(isolation or "serializable")
@@ -361,7 +373,8 @@ class Session:
 
     def _columns_of(self, query: st.Query) -> pa.Schema:
         """The columns that a query has, without running it."""
-        bound, bindings = bind_query(self._with_versions(query, None), self._current or self._new_state(), {})
+        files = self._with_files(query, Given(None, {})).sources
+        bound, bindings = bind_query(self._with_versions(query, None), self._current or self._new_state(), files)
         return self._engine.plan(bound, bindings).schema
 
     def _run_change(
@@ -380,7 +393,8 @@ class Session:
             check_keyed([change], in_transaction=self.in_transaction)
         change = self._with_versions(change, params)
         self._views.refuse_to_change(change)
-        return self._change(change, Given(params, sources, mode=write_mode), idempotency_key)
+        given = self._with_files(change, Given(params, sources, mode=write_mode))
+        return self._change(change, given, idempotency_key)
 
     def _with_versions(self, statement: S, params: Parameters) -> S:
         """The statement with the times and versions in it computed, once for all of it and all attempts."""
@@ -388,6 +402,19 @@ class Session:
             return statement
         values = bind_values(st.parameters_of(statement), params)
         return with_versions(statement, lambda version: compute_version(self._engine, version, values))
+
+    def _with_files(self, statement: st.Statement, given: Given) -> Given:
+        """What came with a statement, and the files that it names, opened once for all of it and all attempts."""
+        if not self._allow_files and (refused := refused_file(statement)) is not None:
+            raise refused
+        calls = list(file_calls(st.fragments_of(statement), self._views.find))
+        if not calls:
+            return given
+        if not self._allow_files:
+            raise refused_call(*calls[0])
+        values = bind_values(st.parameters_of(statement), given.parameters)
+        opened = self._engine.file_tables.open_all(calls, values, load_file_io(self._client.catalog.properties))
+        return replace(given, sources={**given.sources, **opened})
 
     def _change(self, change: st.Change, given: Given, idempotency_key: str | None) -> Result:
         """Run a change; alone, it is run again on the newest state where that gives the same as running it later."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datafusion import SessionContext
 from places import Place
 from pyiceberg.io import load_file_io
 
+from icefusion.errors import StorageError
 from icefusion.query.filelist import FileScanner
 
 pytestmark = pytest.mark.seaweedfs
@@ -54,3 +56,28 @@ def test_one_bucket_is_read_with_the_credentials_of_each_table(place: Place) -> 
     with pytest.raises(Exception, match=r"(?i)denied|forbidden|signature|403"):
         scanner.scan(urls[1:2], schema).to_pydict()
     assert scanner.scan(urls[2:], schema).to_pydict() == {"id": [5]}
+
+
+def test_files_in_the_store_are_tables_of_a_query(place: Place) -> None:
+    table = f"{place.namespace}.t"
+    with place.connect() as session:
+        session.sql(f"CREATE NAMESPACE {place.namespace}")
+        session.sql(f"CREATE TABLE {table} AS SELECT 5 AS id")
+        folder = f"s3://lake/{place.namespace}"
+        io = load_file_io(dict(place.properties), folder)
+        texts = {"y=1/a b%20.csv": "id,n\n1,x\n", "y=2/b.csv": "id,n\n2,y\n", "c.jsonl": '{"id": 3}\n'}
+        for name, text in texts.items():
+            with io.new_output(f"{folder}/{name}").create() as file:
+                file.write(text.encode())
+        with io.new_output(f"{folder}/y=1/d[1].parquet").create() as file:
+            pq.write_table(pa.table({"id": [4], "f": [float("nan")]}), file)
+        csv = f"SELECT id, n, y FROM read_csv('{folder}/*/*.csv') ORDER BY id"
+        assert session.sql(csv).fetchall() == [(1, "x", 1), (2, "y", 2)]
+        assert session.sql(f"SELECT * FROM '{folder}/**/c.jsonl'").fetchall() == [(3,)]
+        path = f"{folder}/y=?/d?1?.parquet"
+        assert session.sql("SELECT id FROM read_parquet(?) WHERE f > 5", [path]).fetchall() == [(4,)]
+        session.sql(f"INSERT INTO {table} SELECT id FROM read_csv('{folder}/y=2/b.csv')")
+        assert sorted(session.sql(f"FROM {table}").fetchall()) == [(2,), (5,)]
+        for path, problem in {f"{folder}/no.csv": "no file", f"{folder}/*.csv": "no file matches"}.items():
+            with pytest.raises(StorageError, match=problem):
+                session.sql(f"FROM '{path}'")

@@ -140,7 +140,7 @@ def test_words_of_time_travel_can_be_aliases() -> None:
     [
         ("SELECT * FROM t FOR SYSTEM_TIME BETWEEN 1 AND 2", 17, "with AS OF only"),
         ("SELECT * FROM t AS OF VERSION 5", 17, "this form"),
-        ("SELECT * FROM 'rows.parquet'", 15, "file"),
+        ("SELECT * FROM 'rows.txt'", 15, "file"),
         ("SELECT a INTO x FROM t", 10, "INTO"),
         ("WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x", 22, "WITH in front of INSERT"),
         ("WITH x AS (SELECT 1) DELETE FROM t", 22, "WITH in front of DELETE"),

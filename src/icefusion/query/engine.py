@@ -36,6 +36,7 @@ from icefusion.config import default_threads
 from icefusion.errors import BindError
 from icefusion.naming import normalize, quote_identifier
 from icefusion.query.deletes import DeleteReader
+from icefusion.query.file_tables import FileTables
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
@@ -97,6 +98,9 @@ class Engine:
         batch_rows: How many rows a batch of a result has at most.
         native_file_lists: Whether many files may be read as one scan.
         manifests: Reads manifests; one of its own by default.
+
+    Attributes:
+        file_tables: Opens the files that a query names.
     """
 
     def __init__(
@@ -132,6 +136,7 @@ class Engine:
         self._footers = FooterReader()
         self._deletes = DeleteReader()
         self._manifests = manifests or ManifestReader()
+        self.file_tables = FileTables(self._scanner, self._threads, self._lock)
 
     def plan(
         self,

@@ -12,6 +12,7 @@ from pyiceberg.expressions import BooleanExpression
 from pyiceberg.manifest import DataFile
 
 from icefusion.errors import ExecutionError, StorageError
+from icefusion.query.damage import damaged_file, suspect
 from icefusion.query.files import LiveFile
 from icefusion.query.io_scan import FileIOScan
 from icefusion.query.presence import check_present
@@ -103,6 +104,9 @@ class PlannedQuery:
     def _check_files(self) -> None:
         for view, files in self._files:
             check_present(files, view.io)
+        for source in self._sources:
+            if isinstance(source, Source):
+                source.check_present()
 
     def _drain(self, partition: Iterator[Any]) -> Iterator[pa.RecordBatch]:
         """The batches of a partition, as pyarrow has them."""
@@ -133,7 +137,14 @@ class PlannedQuery:
                 if source.error is not None:
                     error, source.error = source.error, None
                     raise error from exc
+            for source in self._sources:
+                if isinstance(source, Source) and (blamed := source.blame(str(exc.__cause__ or exc))) is not None:
+                    raise blamed from exc
             self._check_files()  # a file that is broken is named rather than what the engine says of it
+            if isinstance(exc, StorageError) and exc.path is None:
+                suspects = (suspect(file, view.io) for view, files in self._files for file in files)
+                if (damaged := damaged_file(suspects)) is not None:
+                    raise damaged from exc
             raise
 
 

@@ -69,6 +69,8 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]
 
 
 def _bind(query: Query, reference: TableReference, tables: TableLookup, sources: Mapping[str, Binding]) -> Binding:
+    if reference.function is not None:
+        return sources[reference.function.key]  # opened before the statement is planned
     if len(reference.name.parts) > 1:
         assert not isinstance(reference.version, ComputedAsOf)  # it is computed before its statement runs
         try:
@@ -98,13 +100,15 @@ def _find_source(name: Name, sources: Mapping[str, Binding]) -> str | None:
 
 
 def _needs_alias(reference: TableReference) -> bool:
-    """Whether the engine cannot read the name as it is: it knows no versions, and no names of more than three parts."""
-    return reference.version is not None or len(reference.name.parts) > 3
+    """Whether the engine cannot read what stands there: it knows no versions, no files, and no names of more parts."""
+    return reference.version is not None or reference.function is not None or len(reference.name.parts) > 3
 
 
 def _alias(reference: TableReference) -> str:
     """A name of its own for a table, shown to the rest of the query under the last part of the table's own name."""
     match reference.version:
+        case None if reference.function is not None:
+            unique = quote_identifier(reference.function.key)
         case VersionAsOf(version):
             unique = quote_identifier(f"{reference.name}@{version!r}")
         case TimeAsOf(timestamp_ms):

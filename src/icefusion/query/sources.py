@@ -149,6 +149,13 @@ class Source:
             )
         return cls(name, first.schema, open_stream=lambda: _chain(first, data), replayable=False)
 
+    def check_present(self) -> None:
+        """Look for the files of a table of files, once they are being read. Other sources have none."""
+
+    def blame(self, text: str) -> IcefusionError | None:  # noqa: ARG002 - for those that can tell
+        """The error to raise for what the engine says, where it is about a file of this table."""
+        return None
+
     def record_batches(self) -> Iterator[pa.RecordBatch]:
         """The batches one after another, without DataFusion's help where it is not needed.
 

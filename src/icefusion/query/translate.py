@@ -19,6 +19,7 @@ from icefusion.errors import (
     UnsupportedStatementError,
 )
 from icefusion.naming import nearest
+from icefusion.sql.file_functions import FILE_FUNCTIONS
 from icefusion.sql.references import render_position
 from icefusion.sql.statements import Query
 
@@ -26,7 +27,7 @@ __all__ = ["is_engine_error", "translate"]
 
 _NOISE = re.compile(
     r"(?:DataFusion error|External error|Error during planning|Schema error|SQL error|Execution error|"
-    r"Arrow error|Parquet error|Object Store error|This feature is not implemented|"
+    r"Arrow error|Parquet error|Parquet argument error|External|Object Store error|This feature is not implemented|"
     r"Optimizer rule '[^']*' failed|[a-z_]+\ncaused by|caused by|Compute error|Invalid argument error|Cast error|"
     r"Parser error|Internal error|Context): *\n*|"
     r"^(?:Optimizer rule '[^']*' failed|[a-z_]+)\ncaused by\n"
@@ -34,14 +35,17 @@ _NOISE = re.compile(
 _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _PARSER = re.compile(r'ParserError\("(.*)"\)|TokenizerError\("(.*)"\)', re.DOTALL)
 _TABLE = re.compile(r"table '([^']*)' not found")
+_TABLE_FUNCTION = re.compile(r"table function '([^']*)' not found")
 _FIELD = re.compile(r"No field named ([^\n]*?)\.(?:\s|$)")
 _VALID = re.compile(r"Valid fields are (.*?)\.?$", re.DOTALL | re.MULTILINE)
 _SUGGESTION = re.compile(r"Did you mean '([^']*)'\?")
 _CONSUMER = re.compile(r"(?:for|allocate[^\n]*?) ([A-Za-z]+(?:\[\d+\])?(?:#\d+)?)")
+_PARQUET = re.compile(r"Parquet (?:[a-z]+ )?error:")
 _MISSING_OBJECT = re.compile(r"Object at location (\S+) not found|No such file or directory")
 _CONSUMERS = re.compile(r"([A-Z][A-Za-z]+)(?:\[\d+\])?#\d+")
 
 MAX_VALID_NAMES = 12
+_TABLE_FUNCTIONS = ("generate_series", "range", "unnest", *FILE_FUNCTIONS)
 
 
 def is_engine_error(exc: BaseException) -> bool:
@@ -68,7 +72,7 @@ def translate(exc: BaseException, query: Query, *, planning: bool) -> IcefusionE
         return StorageError(f"a file is missing in storage: {_clean(text)}", path=missing.group(1))
     if "Object Store error" in text:
         return StorageError(f"storage failed: {_clean(text)}")
-    if "Parquet error" in text:
+    if _PARQUET.search(text):
         return StorageError(f"a data file cannot be read: {_clean(text)}")
     if planning or "Error during planning" in text or "Schema error" in text:
         return _translate_planning(text, query)
@@ -80,6 +84,8 @@ def translate(exc: BaseException, query: Query, *, planning: bool) -> IcefusionE
 def _translate_planning(text: str, query: Query) -> SQLError | ExecutionError:
     if match := _PARSER.search(text):
         return _parse_error(match.group(1) or match.group(2) or "", query)
+    if match := _TABLE_FUNCTION.search(text):
+        return _unknown_table_function(match.group(1), query)
     if match := _TABLE.search(text):
         return _unknown_table(match.group(1), query)
     if "This feature is not implemented" in text or " not supported: " in text:
@@ -114,6 +120,12 @@ def _unknown_table(name: str, query: Query) -> BindError:
     short = name.rpartition(".")[2]
     offset = _find_word(short, query)
     return BindError(f"unknown table {_own_name(name)}", sql=query.sql, offset=offset)
+
+
+def _unknown_table_function(name: str, query: Query) -> BindError:
+    near = nearest(name, _TABLE_FUNCTIONS)
+    hint = f"did you mean {near}?" if near else f"there are {', '.join(_TABLE_FUNCTIONS)}"
+    return BindError(f"unknown table function {name}", sql=query.sql, offset=_find_word(name, query), hint=hint)
 
 
 def _own_name(name: str) -> str:

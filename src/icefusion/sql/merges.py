@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from icefusion.errors import SQLError
+from icefusion.naming import normalize
 from icefusion.sql.assignments import parse_assignments, parse_columns_in, parse_value
+from icefusion.sql.file_functions import FILE_FUNCTIONS
 from icefusion.sql.lexer import Kind, Token
 from icefusion.sql.pieces import PieceCursor
 from icefusion.sql.statements import (
@@ -77,23 +79,33 @@ def _parse_source(cursor: PieceCursor) -> Fragment:
     """The name of a table, perhaps at a version, or a query in parentheses."""
     first = cursor.index
     if cursor.at("("):
-        depth = 0
-        while cursor.token.kind is not Kind.END:
-            depth += (cursor.token.key == "(") - (cursor.token.key == ")")
-            cursor.take()
-            if depth == 0:
-                break
+        _skip_parentheses(cursor)
     else:
         if cursor.at("VALUES", "SELECT", "WITH", "TABLE"):
             hint = "put the query in parentheses: USING (SELECT ...) AS s"
             raise cursor.unexpected("the source: a table or a query in parentheses", hint=hint)
-        cursor.name("the source: a table or a query in parentheses")
-        if cursor.at("("):
+        name = (
+            None if cursor.token.kind is Kind.STRING else cursor.name("the source: a table or a query in parentheses")
+        )
+        if name is None:
+            cursor.take()
+        elif cursor.at("(") and normalize(name.parts[-1]) in FILE_FUNCTIONS and len(name.parts) == 1:
+            _skip_parentheses(cursor)
+        elif cursor.at("("):
             hint = "put it into a query: USING (SELECT * FROM ...) AS s"
             raise cursor.unsupported("a function cannot be the source", hint, token=cursor.tokens[first])
         read_version(cursor)
     end, cursor.index = cursor.index, first
     return cursor.fragment(end, begins_in_from=True)
+
+
+def _skip_parentheses(cursor: PieceCursor) -> None:
+    depth = 0
+    while cursor.token.kind is not Kind.END:
+        depth += (cursor.token.key == "(") - (cursor.token.key == ")")
+        cursor.take()
+        if depth == 0:
+            break
 
 
 def _parse_source_columns(cursor: PieceCursor) -> tuple[Identifier, ...]:

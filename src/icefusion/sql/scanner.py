@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from icefusion.naming import normalize
 from icefusion.sql.cursor import Cursor
+from icefusion.sql.file_functions import FILE_FUNCTIONS, file_by_name, read_file_function
 from icefusion.sql.frames import (
     AFTER_COLUMN,
     BEHIND_COMMA,
@@ -29,7 +30,16 @@ from icefusion.sql.frames import (
 from icefusion.sql.lexer import Kind, Token, read_identifier
 from icefusion.sql.parameters import ParameterList
 from icefusion.sql.references import Edit, apply_edits
-from icefusion.sql.statements import ComputedAsOf, Fragment, Identifier, Name, Query, TableReference, Version
+from icefusion.sql.statements import (
+    ComputedAsOf,
+    FileFunction,
+    Fragment,
+    Identifier,
+    Name,
+    Query,
+    TableReference,
+    Version,
+)
 from icefusion.sql.travel import TravelExpression, misplaced_version, read_version
 
 __all__ = ["Span", "scan_alternatives", "scan_fragment", "scan_query"]
@@ -264,19 +274,31 @@ class _Scanner(Cursor):
 
     def _value(self, token: Token) -> None:
         frame = self.frames[-1]
+        if frame.state is State.TABLE and token.kind is Kind.STRING:
+            frame.state = State.JOINED
+            name, function = file_by_name(self)
+            self._add_files(name, function, token.start, token.end)
+            return
         if token.kind is Kind.PARAMETER:
-            name, edit = self.parameters.add(self, self.before)
-            self.used.append((token.start, name))
-            if edit is not None:
-                self.edits.append(edit)
+            self._parameter()
         if frame.state is State.TABLE:
-            if token.kind is Kind.STRING:
-                hint = "pass the data under a name, e.g. session.sql('SELECT * FROM rows', rows=dataset)"
-                raise self.unsupported("a file cannot be read by naming it in FROM", hint)
             rule = "parameters stand for values, not for names" if token.kind is Kind.PARAMETER else None
             raise self.unexpected("a table", hint=rule)
         if frame.state is State.START:
             frame.state = State.EXPRESSION
+
+    def _parameter(self) -> str:
+        """The name of the parameter that comes next; it is not stepped over."""
+        name, edit = self.parameters.add(self, self.before)
+        self.used.append((self.token.start, name))
+        if edit is not None:
+            self.edits.append(edit)
+        return name
+
+    def _take_parameter(self) -> str:
+        name = self._parameter()
+        self.index += 1
+        return name
 
     def _refuse_colon_parameter(self, frame: Frame, token: Token) -> None:
         """Tell ``:name`` from the ``:`` of slices, of structs and of time zones."""
@@ -433,9 +455,12 @@ class _Scanner(Cursor):
             if self.token.kind not in (Kind.WORD, Kind.QUOTED):
                 raise self.unexpected("the name to go on behind the '.'")
             parts.append(self._part())
-        if self.at("("):
-            return  # a table function
         name = Name(tuple(parts), token.start)
+        if self.at("("):
+            if len(parts) == 1 and normalize(parts[0]) in FILE_FUNCTIONS:
+                function = read_file_function(self, name, token.start, self._take_parameter)
+                self._add_files(name, function, token.start, self.tokens[self.index - 1].end)
+            return  # or another table function, which is the engine's
         end = self.tokens[self.index - 1].end
         is_cte = len(parts) == 1 and self.visible[normalize(parts[0])] > 0
         travel = self.token
@@ -461,6 +486,9 @@ class _Scanner(Cursor):
             raise self.error(f"{value.tables[0].name} cannot be read here", token=place, hint=hint)
         self.used += [(value.offset, name) for name in value.parameters]
         return ComputedAsOf(found.kind, value)
+
+    def _add_files(self, name: Name, function: FileFunction, start: int, end: int) -> None:
+        self.tables.append(TableReference(name, start, end, None, self._at_alias(), function))
 
     def _part(self) -> Identifier:
         identifier = read_identifier(self.token)

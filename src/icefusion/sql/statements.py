@@ -52,17 +52,23 @@ __all__ = [
     "DropTable",
     "DropView",
     "Explain",
+    "FileFunction",
+    "FileKind",
+    "FileOption",
+    "FileValue",
     "Fragment",
     "Identifier",
     "Insert",
     "InsertRow",
     "Inspection",
     "KeepRow",
+    "MappingValue",
     "Merge",
     "MergeClause",
     "Name",
     "OnConflict",
     "Overwrite",
+    "ParameterValue",
     "PartitionTerm",
     "Query",
     "RenameTable",
@@ -123,6 +129,55 @@ Version = VersionAsOf | TimeAsOf | ComputedAsOf
 
 
 @dataclass(frozen=True)
+class ParameterValue:
+    """A parameter in the place of a literal; its name without ``$``."""
+
+    name: str
+
+
+FileKind = Literal["parquet", "csv", "json", "arrow"]
+
+
+@dataclass(frozen=True)
+class MappingValue:
+    """``{'name': value, ...}``."""
+
+    items: tuple[tuple[str, FileValue], ...]
+
+
+FileValue = str | int | float | bool | ParameterValue | MappingValue | tuple["FileValue", ...]
+"""What can stand as an argument of a function that reads files."""
+
+
+@dataclass(frozen=True)
+class FileOption:
+    """``name = value`` in such a call, and where it begins in the statement's text."""
+
+    name: str
+    value: FileValue
+    offset: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True)
+class FileFunction:
+    """A table that is files: ``read_parquet('x/*.parquet', filename = true)``, or ``'x.parquet'`` alone.
+
+    Attributes:
+        kind: The format.
+        called: The function as it is called, or the string.
+        paths: A path with or without wildcards, or several.
+        options: In order.
+        key: A name that no table has, the same for calls that mean the same.
+    """
+
+    kind: FileKind
+    called: str
+    paths: FileValue
+    options: tuple[FileOption, ...] = ()
+    key: str = ""
+
+
+@dataclass(frozen=True)
 class TableReference:
     """A table named in a FROM clause.
 
@@ -132,6 +187,7 @@ class TableReference:
         end: Where it ends in `Query.text`, the time travel clause not included: that is already cut out.
         version: The earlier state that is asked for, or None for the current one.
         has_alias: Whether the query gives the table an alias of its own.
+        function: The files that it is, if it is files; ``name`` is then what it goes by without an alias.
     """
 
     name: Name
@@ -139,6 +195,7 @@ class TableReference:
     end: int
     version: Version | None = None
     has_alias: bool = False
+    function: FileFunction | None = None
 
 
 @dataclass(frozen=True)
