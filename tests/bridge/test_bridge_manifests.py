@@ -231,3 +231,16 @@ def test_a_query_that_is_planned_again_reads_no_manifest(session: Session, tmp_p
             path.unlink()
         assert session.sql(text).fetchall() == expected
         assert session.sql("SELECT sum(id) FROM ns.t WHERE p = 'b'").fetchall() is not None
+
+
+def test_files_of_format_version_1_are_data_files(tmp_path: Path) -> None:
+    with icefusion.connect(tmp_path) as session:
+        session.sql("CREATE NAMESPACE ns; CREATE TABLE ns.t (id bigint) TBLPROPERTIES ('format-version' = '1')")
+        session.sql("INSERT INTO ns.t VALUES (1), (2)")
+        assert session.sql("SELECT id FROM ns.t WHERE id = 2").fetchall() == [(2,)]
+        table = session.catalog.load_table("ns.t")
+    snapshot = table.current_snapshot()
+    assert snapshot is not None
+    (manifest,) = snapshot.manifests(table.io)
+    (entry,) = decode_live_entries(fetch(manifest.manifest_path, table.io), manifest).entries
+    assert entry.file.content is DataFileContent.DATA

@@ -62,6 +62,7 @@ _NULL_COUNTS, _NAN_COUNTS, _LOWER, _UPPER = range(8, 12)
 _FILE_WIDTH = len(DATA_FILE_TYPE[3].fields)
 _SHOWN = (_CONTENT, _PATH, _FORMAT, _PARTITION, _RECORDS, _SIZE, _NULL_COUNTS, _NAN_COUNTS)
 _SHARED = (_PARTITION, _NULL_COUNTS, _NAN_COUNTS)
+_KINDS = tuple(DataFileContent)
 _NOWHERE = -1  # the place of what is read and not wanted: one more behind all others
 
 # Where a file's values of format version 3 stand, behind those that PyIceberg has names for.
@@ -317,7 +318,8 @@ class _Layout:
             if entry[_STATUS] == ManifestEntryStatus.DELETED:
                 continue
             file = ListedFile.__new__(ListedFile)
-            file.content, file.file_path, file.file_format, file.partition = values[:4]
+            file.content = _KINDS[values[_CONTENT]]  # manifests of format version 1 lack it, and get a plain number
+            file.file_path, file.file_format, file.partition = values[1:4]
             file.record_count, file.file_size_in_bytes = values[_RECORDS], values[_SIZE]
             file.null_value_counts, file.nan_value_counts = values[_NULL_COUNTS], values[_NAN_COUNTS]
             file.spec_id = spec_id
