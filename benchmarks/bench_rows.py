@@ -99,14 +99,14 @@ def zstd() -> object:
 
 
 @contextmanager
-def iceberg() -> Iterator[ice.Session]:
+def iceberg(memory_limit: str | None = None) -> Iterator[ice.Session]:
     """The table as it was made; what is done to it is taken back in the end."""
     warehouse = FOLDER / "warehouse"
     for path in warehouse.glob("catalog.db*"):
         path.unlink()
     shutil.copy(FOLDER / "catalog.db", warehouse / "catalog.db")
     before = set(warehouse.rglob("*"))
-    with ice.connect(warehouse) as session:
+    with ice.connect(warehouse, memory_limit=memory_limit) as session:
         session.sql("SELECT count(*) FROM ns.t WHERE id = 0").fetchone()
         yield session
     for path in set(warehouse.rglob("*")) - before:

@@ -3,11 +3,14 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.types import IntegerType
 
 import icefusion as ice
 from icefusion.changes import asking
 from icefusion.changes.asking import Asker
 from icefusion.changes.spool import Spool
+from icefusion.query import engine
 
 ROWS = 20_000
 MERGE = """MERGE INTO ns.t AS t USING src AS s ON t.id = s.id
@@ -109,3 +112,77 @@ def test_a_spool_is_cut_into_ranges_that_cover_it() -> None:
     assert numbers == list(range(10_000))
     assert spool.slices(None) == [(0, 10_000)]
     spool.close()
+
+
+def one_shot(ids) -> pa.RecordBatchReader:
+    table = data(ids, [1] * len(ids))
+    return pa.RecordBatchReader.from_batches(table.schema, table.to_batches(max_chunksize=10_000))
+
+
+@pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UPDATE ns.t SET v = -1 FROM src AS s WHERE t.id = s.id",
+        "DELETE FROM ns.t USING src s WHERE s.id = t.id RETURNING id",
+        "DELETE FROM ns.t WHERE id IN (SELECT id FROM src)",
+    ],
+)
+def test_a_stream_is_set_aside_where_it_may_be_needed_twice(limited, session, text, mode) -> None:
+    ids = np.arange(ROWS - 1000, ROWS + 500_000)
+    result = limited.sql(text, write_mode=mode, src=one_shot(ids), other=one_shot([1]))
+    assert result.rows_updated + result.rows_deleted == 1000
+    assert session.sql("SELECT count(*), max(id) FROM ns.t WHERE v >= 0").fetchone() == (ROWS - 1000, ROWS - 1001)
+
+
+def test_an_error_of_a_stream_that_is_set_aside_comes_out_as_it_is(limited, session) -> None:
+    def failing():
+        yield from data([1, 2], [1, 1]).to_batches()
+        raise LookupError("the stream broke")
+
+    stream = failing()
+    with pytest.raises(LookupError, match="the stream broke"):
+        limited.sql("DELETE FROM ns.t WHERE id IN (SELECT id FROM src)", src=stream)
+    assert session.sql("SELECT count(*) FROM ns.t").fetchone() == (ROWS,)
+
+
+@pytest.fixture
+def piecewise(monkeypatch) -> None:
+    monkeypatch.setattr(engine, "PIECEWISE_SHARE", 0)  # as if the files were large beside the limit
+
+
+@pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
+def test_files_are_read_piece_by_piece_with_the_same_result(folder, limited, session, asked, piecewise, mode) -> None:
+    session.sql("DELETE FROM ns.t WHERE id % 7 = 0", write_mode="merge-on-read")
+    catalog = SqlCatalog("default", uri=f"sqlite:///{folder / 'catalog.db'}", warehouse=folder.as_uri())
+    with catalog.load_table("ns.t").update_schema() as update:
+        update.rename_column("v", "value").add_column("more", IntegerType())
+    catalog.close()
+    session.sql("INSERT INTO ns.t SELECT id, value, 1 FROM ns.t WHERE id < 100")
+    session.sql("DELETE FROM ns.t WHERE more = 1 AND id % 2 = 0", write_mode="merge-on-read")
+    left = session.sql("SELECT id, value, more FROM ns.t").to_arrow().to_pylist()
+    ids = np.random.default_rng(1).choice(2 * ROWS, ROWS, replace=False)
+    given = set(ids.tolist())
+    result = limited.sql(
+        """MERGE INTO ns.t AS t USING src AS s ON t.id = s.id
+        WHEN MATCHED AND t.id % 3 = 0 THEN DELETE
+        WHEN MATCHED THEN UPDATE SET value = t.value + s.v
+        WHEN NOT MATCHED BY SOURCE AND t.id % 5 = 0 THEN DELETE""",
+        write_mode=mode,
+        src=data(ids, [1] * ROWS),
+    )
+    assert all("memory_limit" in scan.fallback for scan in result.report.scans if scan.files_read)
+    wanted = [
+        (row["id"], row["value"] + (row["id"] in given), row["more"])
+        for row in left
+        if (row["id"] % 3 if row["id"] in given else row["id"] % 5)
+    ]
+    found = session.sql("SELECT id, value, more FROM ns.t").fetchall()
+    order = lambda row: (row[0], row[2] is None)  # noqa: E731
+    assert sorted(found, key=order) == sorted(wanted, key=order)
+
+
+def test_small_tables_are_read_as_usual_under_a_limit(limited) -> None:
+    result = limited.sql("DELETE FROM ns.t WHERE id = 1")
+    assert [scan.fallback for scan in result.report.scans] == [None]
+    assert result.rows_deleted == 1

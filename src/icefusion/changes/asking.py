@@ -29,6 +29,7 @@ from icefusion.sql.statements import Change, Delete, Fragment, Insert, Merge, Qu
 __all__ = ["Asker", "Wave"]
 
 WRITE_BATCH_ROWS = 32_768
+LIMITED_BATCH_ROWS = 8_192
 SLICE_SHARE = 0.25
 """How much of the memory limit the rows of a source may take in a join, whose table of them takes more."""
 
@@ -122,6 +123,7 @@ class Asker:
             narrower, values = narrowed(self._queries, merge, keys, self._columns)
             question = self._queries.matched(merge, source.schema, narrower, all_columns=showing)
             yield self.ask(question, {SOURCE: keys.source(SOURCE)}, values)
+            source.release()
         self.check()
         if any(clause.rows == "not_matched" for clause in merge.clauses):
             rest = source.source(SOURCE, without=self.collected.source_rows | ignored)
@@ -249,11 +251,12 @@ class Asker:
             now_in_microseconds(bound),
             bindings,
             given | dict(values or {}),
-            batch_rows=WRITE_BATCH_ROWS,
+            batch_rows=WRITE_BATCH_ROWS if context.engine.memory_limit_bytes is None else LIMITED_BATCH_ROWS,
             threads=threads,
             hash_joins=self.hash_joins,
             one_build=True,
             whole_files=whole_files,
+            piecewise=True,
         )
 
     def note(self, planned: PlannedQuery) -> None:

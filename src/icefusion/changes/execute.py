@@ -23,6 +23,7 @@ from icefusion.changes.joined import joined_as_merge
 from icefusion.changes.overwrite import Overwriter, partition_constants
 from icefusion.changes.rows import RowChanger
 from icefusion.changes.spool import Spool
+from icefusion.changes.streams import with_streams_kept
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.idempotency import Landed
 from icefusion.config import RowLevelProperties, WriteMode
@@ -108,13 +109,14 @@ class ChangeExecutor:
             return landed_result(kind, landed, began)
         state.check_may_write(context.pinned)
         change, context = self._completed(change, context)
-        changed = self._carry_out(change, context)
-        try:
-            shown = self._shown(change, changed, context)
-            state.stage(context.pinned, changed.change)
-        except BaseException:
-            delete_files(context.pinned.handle.io, [file.file_path for file in changed.change.added])
-            raise
+        with with_streams_kept(change, context) as context:
+            changed = self._carry_out(change, context)
+            try:
+                shown = self._shown(change, changed, context)
+                state.stage(context.pinned, changed.change)
+            except BaseException:
+                delete_files(context.pinned.handle.io, [file.file_path for file in changed.change.added])
+                raise
         report = StatementReport(
             kind,
             seconds=time.perf_counter() - began,
@@ -185,15 +187,14 @@ class ChangeExecutor:
 
     def _queries(self, change: Change, context: ChangeContext) -> RowQueries:
         alias = change.alias if isinstance(change, Delete | Update | Merge) else None
-        schema = context.pinned.handle.metadata.schema()
-        return RowQueries(change.table, alias, schema, self._engine.functions.volatile)
+        return RowQueries(change.table, alias, context.pinned.handle.metadata.schema())
 
     def _carry_out(self, change: Change, context: ChangeContext) -> Changed:
         queries = self._queries(change, context)
         changer = RowChanger(context, queries, show=_returning(change) is not None)
         match change:
             case Delete() | Update():
-                merge = joined_as_merge(change) if changer.can_repeat(change) else None
+                merge = joined_as_merge(change)
                 try:
                     return changer.change(change)
                 except OutOfMemoryError:
@@ -245,7 +246,7 @@ class ChangeExecutor:
         bound, bindings = bind_query(query, context.state, sources)
         values = {name: context.parameters[name] for name in query.parameters}
         planned = self._engine.plan(bound, bindings, values)
-        rows = Spool(planned.schema, memory_limit_bytes=self._write_memory_bytes)
+        rows = Spool(planned.schema, memory_limit_bytes=context.spool_bytes)
         for batch in planned.stream():
             rows.add(batch)
         return rows

@@ -100,13 +100,8 @@ class RowChanger:
         else:
             question = self._queries.update(change)
         # Rows that are sorted whole take more memory than the engine knows of.
-        by_sorting = self.can_repeat(change) and (isinstance(change, Delete) or joined_as_merge(change) is None)
+        by_sorting = isinstance(change, Delete) or joined_as_merge(change) is None
         return self._carried_out(lambda: self.asker.ask_all(question, whole_files=whole_files), by_sorting)
-
-    def can_repeat(self, change: Delete | Update) -> bool:
-        """Whether the question of a change can be asked a second time."""
-        others = change.using if isinstance(change, Delete) else change.source
-        return others is None or all(source.replayable for source in self._context.sources.values())
 
     def truncate(self) -> Changed:
         """Remove all rows."""

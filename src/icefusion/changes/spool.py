@@ -97,6 +97,10 @@ class Spool:
         """The rows, but for some, as a table that queries may name."""
         return self.part(0, self.rows, without=without).source(name)
 
+    def streamed(self, name: str) -> Source:
+        """The same, read as it is asked for, however often."""
+        return Source(name, self.schema, open_stream=self.part(0, self.rows).batches)
+
     def table(self, columns: Iterable[str]) -> pa.Table:
         """Some columns of all rows."""
         return self.part(0, self.rows).table(columns)
@@ -114,6 +118,10 @@ class Spool:
     def size_bytes(self) -> int:
         """Arrow bytes of all rows."""
         return sum(batch.nbytes for batch in self.all_batches)
+
+    def release(self) -> None:
+        """Let go of the memory in which rows of temporary files were read."""
+        self._folder.release()
 
     def close(self) -> None:
         """Remove the temporary files; rows that are in use stay readable."""
@@ -136,12 +144,16 @@ class SpooledRows:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows, in order; what is in temporary files is read where it lies."""
-        start = 0
+        start = read_bytes = 0
         for batch in self._spool.all_batches:
             begin, end = max(start, self._first), min(start + batch.num_rows, self._last)
             if begin < end:
                 yield from self._kept(batch.slice(begin - start, end - begin), begin, end)
+                read_bytes += batch.nbytes
             start += batch.num_rows
+            if read_bytes > SPILL_BYTES:
+                self._spool.release()
+                read_bytes = 0
 
     def _kept(self, batch: pa.RecordBatch, begin: int, end: int) -> Iterator[pa.RecordBatch]:
         left_out = np.frombuffer((self._without & BitMap(range(begin, end))).to_array(), np.uint32)

@@ -40,11 +40,10 @@ from icefusion.query.file_tables import FileTables
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
-from icefusion.query.functions import Functions, FunctionSet
 from icefusion.query.generated import GeneratedSource
 from icefusion.query.io_scan import FileIOScan
 from icefusion.query.planned import PlannedQuery, translated
-from icefusion.query.scan import FileScan, TableView, scan_files, view_schema
+from icefusion.query.scan import FileScan, Memory, TableView, scan_files, view_schema
 from icefusion.query.sources import Source
 from icefusion.query.survivors import SURVIVOR_BATCH_ROWS, sealed, tells_places
 from icefusion.query.translate import is_engine_error
@@ -83,6 +82,8 @@ ONE_BUILD = {_BUILD_BYTES: 2**40, _BUILD_ROWS: 2**40}
 _SORT_RESERVATION = "datafusion.execution.sort_spill_reservation_bytes"
 SORT_RESERVATION_BYTES = 10 * 1024 * 1024
 SMALL_BATCH_ROWS = 4_096
+PIECEWISE_SHARE = 0.25
+"""Files of more than this share of the memory limit are read piece by piece, where that is asked for."""
 # Without this rule the functions that tell where a row lies do not reach their scan when there are filters. With it, a
 # field of a struct that is read from scans of several shapes can end up in the place of another column.
 _LEAF_PUSHDOWN = "datafusion.optimizer.enable_leaf_expression_pushdown"
@@ -99,10 +100,8 @@ class Engine:
         batch_rows: How many rows a batch of a result has at most.
         native_file_lists: Whether many files may be read as one scan.
         manifests: Reads manifests; one of its own by default.
-        functions: Which functions queries can call.
 
     Attributes:
-        functions: The functions that queries can call.
         file_tables: Opens the files that a query names.
     """
 
@@ -114,7 +113,6 @@ class Engine:
         batch_rows: int = BATCH_ROWS,
         native_file_lists: bool = True,
         manifests: ManifestReader | None = None,
-        functions: FunctionSet = "datafusion",
     ) -> None:
         self.memory_limit_bytes = memory_limit_bytes
         self._threads = threads or default_threads()
@@ -136,7 +134,6 @@ class Engine:
             **USUAL_BUILD,
         }
         self._lock = threading.RLock()
-        self.functions = Functions(self._context, self._lock, functions)
         self._scanner = FileScanner(self._context, native=native_file_lists)
         self._footers = FooterReader()
         self._deletes = DeleteReader()
@@ -154,6 +151,7 @@ class Engine:
         hash_joins: bool = True,
         one_build: bool = False,
         whole_files: bool = False,
+        piecewise: bool = False,
     ) -> PlannedQuery:
         """Plan a query.
 
@@ -170,6 +168,9 @@ class Engine:
                 side as it comes; otherwise both sides are parted among the threads.
             whole_files: Leave out files of which every row is in the answer; they are in `PlannedQuery.whole_files`.
                 For a query of one view with identity columns, that asks for nothing else.
+            piecewise: Whether tables that are larger than the memory limit are read piece by piece, by another reader,
+                as the engine's own holds whole row groups, outside of what its limit counts. For queries that read
+                most rows anyway: conditions leave out row groups there, but no smaller pieces.
 
         Raises:
             ParseError: The text is not SQL.
@@ -177,7 +178,6 @@ class Engine:
             UnsupportedStatementError: It asks for something that is not done.
             StorageError: A file of a table is missing or broken.
         """
-        query = self.functions.resolved(query)
         keys = [_key(query, reference) for reference in query.tables]
         tables = _by_key(query, keys, bindings)
         values = dict(parameters or {})
@@ -201,7 +201,9 @@ class Engine:
             frames |= {key: self._source_frame(sources[key]) for key in generated}
             for key, view in views.items():
                 rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
-                scan, report, found, all_rows = self._scan(view, wanted[key], rest, threads or self._threads)
+                scan, report, found, all_rows = self._scan(
+                    view, wanted[key], rest, threads or self._threads, piecewise=piecewise
+                )
                 whole += all_rows
                 frames[key] = scan.frame
                 collect_statistics = collect_statistics and not scan.may_hold_nan
@@ -212,7 +214,7 @@ class Engine:
                 by_name.update(scan.files_by_name)
                 scans.append(report)
                 files.append((view, found))
-        with self.functions.telling(query.text), translated(query, planning=True):
+        with translated(query, planning=True):
             settings = {
                 _COLLECT_STATISTICS: collect_statistics,
                 _BATCH_ROWS: (batch_rows or usual_rows) if hash_joins else SMALL_BATCH_ROWS,
@@ -232,7 +234,8 @@ class Engine:
             frame, optimized = planned_frame
             schema = _without_view_types(optimized.schema().remove_metadata())
         planned = PlannedQuery(query, frame, schema, tuple(scans), [*sources.values(), *io_scans], files, self)
-        planned.files_by_name, planned.whole_files, planned.tells_places = by_name, whole, bool(located)
+        planned.files_by_name = by_name
+        planned.whole_files = whole
         planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
         return planned
 
@@ -246,7 +249,7 @@ class Engine:
         """The query over empty tables, and what it wants of each."""
         with self._lock:
             empty = {key: self._scanner.empty_table(_shape(binding)) for key, binding in tables.items()}
-        with self.functions.telling(query.text), translated(query, planning=True):
+        with translated(query, planning=True):
             draft = self._draft(query, {**empty, **frames}, values)
             return draft, find_wanted(draft, {key: _fields(binding) for key, binding in tables.items()})
 
@@ -323,7 +326,7 @@ class Engine:
         )
 
     def _scan(
-        self, view: TableView, wanted: Wanted, rest: BooleanExpression | None, threads: int
+        self, view: TableView, wanted: Wanted, rest: BooleanExpression | None, threads: int, *, piecewise: bool
     ) -> tuple[FileScan, ScanReport, tuple[DataFile, ...], tuple[LiveFile, ...]]:
         """The scan of a view, and the files that need none as all their rows are wanted.
 
@@ -332,6 +335,7 @@ class Engine:
             wanted: What is wanted of it.
             rest: True for every row that is not in the answer, where such files are to be left out.
             threads: How many threads there are.
+            piecewise: Whether it is read piece by piece, if it is large.
         """
         began = time.perf_counter()
         plan = self._plan_files(view, wanted.row_filter)
@@ -341,6 +345,13 @@ class Engine:
             whole = tuple(live for live in plan.files if not tests.file_may_match(live.file))
         if whole:
             plan = plan.without(whole)
+        limit_bytes = self.memory_limit_bytes
+        if limit_bytes is None:
+            memory = Memory.PLENTY
+        elif piecewise and sum(file.file_size_in_bytes for file in plan.data_files) > limit_bytes * PIECEWISE_SHARE:
+            memory = Memory.SHORT
+        else:
+            memory = Memory.LIMITED
         scan = scan_files(
             view,
             plan,
@@ -348,6 +359,7 @@ class Engine:
             self._footers,
             self._deletes,
             used=wanted.field_ids,
+            memory=memory,
             without_statistics=self._without_statistics,
             threads=threads,
             row_filter=wanted.row_filter,

@@ -1,4 +1,4 @@
-"""Data files that DataFusion cannot reach, read through PyIceberg's file access.
+"""Data files that DataFusion cannot reach, or not within its memory limit, read through PyIceberg's file access.
 
 The rows come from pyarrow's Parquet reader, dressed up as a `pyarrow.dataset.Dataset`, which DataFusion asks for
 batches. It is the slower way: every batch goes through Python, and a file is one thread's work. It does what a native
@@ -52,6 +52,10 @@ from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN, TableView
 __all__ = ["FileIOScan", "IOScanner", "RowsOf"]
 
 BATCH_ROWS = 65_536
+PIECE_ROWS = 8_192
+PIECES_BYTES = 2 * 1024 * 1024
+"""What is read of the columns of one file at a time, where memory is short."""
+MIN_BUFFER_BYTES = 32 * 1024
 
 FileTest = Callable[[DataFile], bool]
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
@@ -94,6 +98,7 @@ class FileIOScan:
         threads: int = 1,
         columns: dict[str, NestedField] | None = None,
         may_match: FileTest | None = None,
+        piecewise: bool = False,
     ) -> None:
         self.schema = schema
         self.parts = _parts(files, threads)
@@ -101,6 +106,7 @@ class FileIOScan:
         self._io = io
         self._columns = columns or {}
         self._may_match = may_match
+        self._piecewise = piecewise
 
     def batches(self, files: Sequence[RowsOf], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """The rows of some of the files, in the order of these.
@@ -120,7 +126,7 @@ class FileIOScan:
     def _of_file(self, rows: RowsOf, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         file = rows.file
         try:
-            with self._open(file) as parquet:
+            with self._open(file, len(columns)) as parquet:
                 names = set(parquet.schema_arrow.names)
                 read = [name for name in columns if name in names]
                 start = 0
@@ -129,7 +135,10 @@ class FileIOScan:
                     if self._wanted(file, meta):
                         position = start
                         # One group at a time: all that are asked for at once are held in memory at once.
-                        for batch in parquet.iter_batches(BATCH_ROWS, row_groups=[group], columns=read):
+                        rows_of_a_batch = PIECE_ROWS if self._piecewise else BATCH_ROWS
+                        for batch in parquet.iter_batches(
+                            rows_of_a_batch, row_groups=[group], columns=read, use_threads=not self._piecewise
+                        ):
                             yield self._shaped(batch, rows, position, columns)
                             position += batch.num_rows
                     start += meta.num_rows
@@ -141,13 +150,17 @@ class FileIOScan:
             raise StorageError(f"cannot read {kind_of(file)} {file.file_path}: {exc}", path=file.file_path) from exc
 
     @contextmanager
-    def _open(self, file: DataFile) -> Iterator[pq.ParquetFile]:
+    def _open(self, file: DataFile, columns: int) -> Iterator[pq.ParquetFile]:
+        # Without a buffer, or read ahead, what is wanted of a row group is in memory as a whole.
+        settings: dict[str, Any] = {}
+        if self._piecewise:
+            settings = {"buffer_size": max(MIN_BUFFER_BYTES, PIECES_BYTES // max(1, columns)), "pre_buffer": False}
         local = local_path(file.file_path)
         if local is not None:
-            with pq.ParquetFile(local) as parquet:
+            with pq.ParquetFile(local, **settings) as parquet:
                 yield parquet
             return
-        with self._io.new_input(file.file_path).open() as stream, pq.ParquetFile(stream) as parquet:
+        with self._io.new_input(file.file_path).open() as stream, pq.ParquetFile(stream, **settings) as parquet:
             yield parquet
 
     def _shaped(self, batch: pa.RecordBatch, rows: RowsOf, start: int, columns: Sequence[str]) -> pa.RecordBatch:
@@ -186,23 +199,31 @@ class IOScanner:
         view: The table.
         threads: How many parts of a scan are read at a time.
         row_filter: True for every row that is wanted; None for all.
+        piecewise: Whether a file is read in small pieces, of which there are many, rather than a row group at a time.
 
     Attributes:
         scans: Those that were made.
     """
 
     def __init__(
-        self, context: SessionContext, view: TableView, threads: int, row_filter: BooleanExpression | None
+        self,
+        context: SessionContext,
+        view: TableView,
+        threads: int,
+        row_filter: BooleanExpression | None,
+        *,
+        piecewise: bool = False,
     ) -> None:
         self._context = context
         self._view = view
         self._threads = threads
         self._row_filter = row_filter
+        self._piecewise = piecewise
         self.scans: list[FileIOScan] = []
 
     def of_all_rows(self) -> IOScanner:
         """The same for files of which every row counts."""
-        other = IOScanner(self._context, self._view, self._threads, None)
+        other = IOScanner(self._context, self._view, self._threads, None, piecewise=self._piecewise)
         other.scans = self.scans
         return other
 
@@ -220,7 +241,15 @@ class IOScanner:
             tests = FileTests(self._view.metadata, self._view.schema, self._row_filter)
             may_match = None if tests.trivial else tests.file_may_match
         plain = pa.schema([field.with_type(_VIEWS.get(field.type, field.type)) for field in schema])
-        scan = FileIOScan(files, plain, self._view.io, threads=self._threads, columns=columns, may_match=may_match)
+        scan = FileIOScan(
+            files,
+            plain,
+            self._view.io,
+            threads=self._threads,
+            columns=columns,
+            may_match=may_match,
+            piecewise=self._piecewise,
+        )
         self.scans.append(scan)
         frame = sealed(self._context.read_table(Table(_Dataset(scan))))
         if plain == schema:

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -59,9 +60,23 @@ from icefusion.query.object_stores import Place
 from icefusion.query.survivors import MAX_NUMBERED_SCANS, MAX_SINGLE_SCANS, surviving_rows
 from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN, TableView, view_schema
 
-__all__ = ["FILE_COLUMN", "POSITION_COLUMN", "FileScan", "TableView", "scan_files", "view_schema"]
+__all__ = ["FILE_COLUMN", "POSITION_COLUMN", "FileScan", "Memory", "TableView", "scan_files", "view_schema"]
 
 Array = npt.NDArray[np.uint32]
+
+
+class Memory(Enum):
+    """How much memory there is for a scan: it decides between time and memory, never over rows."""
+
+    PLENTY = "plenty"
+    """As many scans may be open as are of use."""
+    LIMITED = "limited"
+    """A row group for each thread is held, and no more."""
+    SHORT = "short"
+    """Not even that."""
+
+
+_PIECEWISE = Place(None, "memory_limit leaves no room for row groups")
 
 
 @dataclass(frozen=True)
@@ -135,6 +150,7 @@ def scan_files(
     deletes: DeleteReader,
     *,
     used: frozenset[int] | None = None,
+    memory: Memory = Memory.PLENTY,
     without_statistics: Callable[[DataFrame], DataFrame],
     threads: int = 1,
     row_filter: BooleanExpression | None = None,
@@ -149,6 +165,7 @@ def scan_files(
         deletes: Reads positions.
         used: Top-level field ids of the columns that the query looks at, at least; None for all. Others are in the
             result but may lack the guard against NaN.
+        memory: How much of it there is.
         without_statistics: Makes a frame that can be run while this one is still planned.
         threads: So many parts of one scan through PyIceberg's file access are read at a time.
         row_filter: True for every row that the query wants; None for all.
@@ -163,7 +180,9 @@ def scan_files(
     mapper = _Mapper(view, equality.columns)
     positions = deletes.positions(plan.files, view.io)
     members = _members(view, plan.files, scanner, positions)
-    named_by_number = view.with_identity and _apart(plan.files, scanner)
+    if memory is Memory.SHORT:
+        members = [replace(member, place=_PIECEWISE) for member in members]
+    named_by_number = view.with_identity and _apart(plan.files, scanner, memory)
     if named_by_number:
         members = [replace(member, name=str(number)) for number, member in enumerate(members)]
     groups: dict[tuple[_Group, str | None, AgeClass | None], list[_Member]] = {}
@@ -173,9 +192,9 @@ def scan_files(
         groups.setdefault((group, member.store, equality.class_of(live)), []).append(member)
     native = [member for member in members if member.place.url is not None]
     holed = sum(bool(len(member.deleted)) for member in native)
-    one_by_one = not scanner.native or holed <= MAX_SINGLE_SCANS
+    one_by_one = not scanner.native or (holed <= MAX_SINGLE_SCANS and memory is Memory.PLENTY)
     frames: dict[bool, list[DataFrame]] = {False: [], True: []}
-    through_io = IOScanner(scanner.context, view, threads, row_filter)
+    through_io = IOScanner(scanner.context, view, threads, row_filter, piecewise=memory is Memory.SHORT)
     for (group, store, age), together in groups.items():
         marks = () if age is None else equality.marks(age)
         if store is None:
@@ -227,13 +246,15 @@ def _scan_deletes(
     return reduce(DataFrame.union, frames).select(*map(quoted, keys.names))
 
 
-def _apart(files: Sequence[LiveFile], scanner: FileScanner) -> bool:
+def _apart(files: Sequence[LiveFile], scanner: FileScanner, memory: Memory) -> bool:
     """Whether each file is a scan of its own, where the rows' identity is wanted.
 
     Then a literal tells the file, which is all but free, where the name that a joint scan gives costs its length for
-    each row. But each scan costs time to plan, and all of them are open at once.
+    each row. But each scan costs time to plan, and all of them are open at once, each with a row group in memory.
     """
-    return not scanner.native or len(files) <= MAX_NUMBERED_SCANS
+    if memory is Memory.LIMITED:
+        return not scanner.native or len(files) == 1
+    return not scanner.native or memory is Memory.SHORT or len(files) <= MAX_NUMBERED_SCANS
 
 
 def _members(view: TableView, files: Sequence[LiveFile], scanner: FileScanner, positions: Positions) -> list[_Member]:
