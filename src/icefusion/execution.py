@@ -86,12 +86,13 @@ class Executor:
     def query(self, query: Query, given: Given, state: TransactionState) -> Result:
         """Plan a query; it runs when its rows are asked for."""
         began = time.perf_counter()
-        planned = self._plan(query, given, state)
+        planned = self.plan(query, given, state)
         report = StatementReport("SELECT", seconds=time.perf_counter() - began, scans=planned.scans)
         self._tell(report, *planned.scans)
         return Result(planned.schema, planned.stream, report=report)
 
-    def _plan(self, query: Query, given: Given, state: TransactionState, *, for_write: bool = False) -> PlannedQuery:
+    def plan(self, query: Query, given: Given, state: TransactionState, *, for_write: bool = False) -> PlannedQuery:
+        """Give the names in a query their meaning and plan it; the transaction takes note of what it reads."""
         parameters = bind_parameters(query, given.parameters)
         state.pin_together(table_names((query,)))
         bound, bindings = bind_query(query, state, given.sources)
@@ -164,7 +165,7 @@ class Executor:
             report = StatementReport("CREATE TABLE", seconds=time.perf_counter() - began)
             self._tell(report)
             return Result.of_nothing(report)
-        planned = self._plan(statement.query, given, state, for_write=True)
+        planned = self.plan(statement.query, given, state, for_write=True)
         staged = self._stage_table(identifier, statement, planned.schema)
         alignment = Alignment.plan(
             planned.schema, staged.metadata.schema(), columns=None, by="position", table=staged.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +44,9 @@ from icefusion.introspection.show import Inspector
 from icefusion.query.constants import compute_version
 from icefusion.query.engine import Engine
 from icefusion.query.file_tables import file_calls
+from icefusion.query.functions import FunctionSet, Volatility
 from icefusion.query.parameters import Parameters, bind_values
+from icefusion.query.planned import PlannedQuery
 from icefusion.query.planner import bind_query
 from icefusion.query.sources import Source
 from icefusion.reports import Reporter, StatementReport
@@ -83,6 +85,7 @@ def connect(
     reporter: Reporter | None = None,
     clock: Clock | None = None,
     allow_files: bool = True,
+    functions: FunctionSet = "datafusion",
 ) -> Session:
     """Open a catalog and return a session.
 
@@ -101,11 +104,15 @@ def connect(
         allow_files: Whether SQL may name files and places of storage: ``read_parquet('...')`` and its kin,
             ``FROM 'file.csv'``, ``LOCATION``, ``ATTACH``. False refuses them all, for SQL of people who may not read
             what this process may.
+        functions: ``"spark"`` lets Spark's functions take the place of DataFusion's of the same name; those of other
+            names are there in any case.
 
     Raises:
         ConfigurationError: The arguments make no sense together, or describe no catalog.
         CatalogError: The catalog cannot be reached.
     """
+    if functions not in ("datafusion", "spark"):
+        raise ConfigurationError(f"functions: expected 'datafusion' or 'spark', found {functions!r}")
     if threads is not None and threads < 1:
         raise ConfigurationError(f"threads: expected at least 1, found {threads}")
     pool = pool or PoolConfig()
@@ -121,6 +128,7 @@ def connect(
         owns_catalog=owned,
         pool=pool,
         allow_files=allow_files,
+        functions=functions,
     )
 
 
@@ -143,6 +151,7 @@ class Session:
         owns_catalog: bool,
         pool: PoolConfig,
         allow_files: bool = True,
+        functions: FunctionSet = "datafusion",
     ) -> None:
         self._client = client = SessionCatalogs(client.catalog)
         self._pool = pool
@@ -157,7 +166,9 @@ class Session:
         engine_bytes = None if memory_limit_bytes is None or write_bytes is None else memory_limit_bytes - write_bytes
         kept_bytes = MAX_KEPT_BYTES if memory_limit_bytes is None else min(MAX_KEPT_BYTES, memory_limit_bytes // 8)
         manifests = ManifestReader(kept_bytes)
-        self._engine = Engine(memory_limit_bytes=engine_bytes, threads=threads, manifests=manifests)
+        self._engine = Engine(
+            memory_limit_bytes=engine_bytes, threads=threads, manifests=manifests, functions=functions
+        )
         self._committer = SessionCommitter(client, retry, clock, manifests)
         self._executor = Executor(
             client,
@@ -396,6 +407,18 @@ class Session:
         given = self._with_files(change, Given(params, sources, mode=write_mode))
         return self._change(change, given, idempotency_key)
 
+    def _run_query(self, query: st.Query, params: Parameters) -> Result:
+        """Run a query that was made without a text; as `script` does with one."""
+        self._require_open()
+        return self._executor.query(
+            query, self._with_files(query, Given(params, {})), self._current or self._new_state()
+        )
+
+    def _plan_rows(self, query: st.Query) -> PlannedQuery:
+        """Plan a query that was made without a text."""
+        self._require_open()
+        return self._executor.plan(query, Given(None, {}), self._current or self._new_state())
+
     def _with_versions(self, statement: S, params: Parameters) -> S:
         """The statement with the times and versions in it computed, once for all of it and all attempts."""
         if not has_computed_versions(statement):
@@ -416,6 +439,9 @@ class Session:
         opened = self._engine.file_tables.open_all(calls, values, load_file_io(self._client.catalog.properties))
         return replace(given, sources={**given.sources, **opened})
 
+    def _is_volatile(self, change: st.Change) -> bool:
+        return is_volatile_change(change, self._engine.functions.volatile)
+
     def _change(self, change: st.Change, given: Given, idempotency_key: str | None) -> Result:
         """Run a change; alone, it is run again on the newest state where that gives the same as running it later."""
         if self._current is not None:
@@ -427,7 +453,7 @@ class Session:
                 with self._unit(idempotency_key) as state:
                     return commit_unit(self._changes.run(change, given, state), state)
             except CommitConflictError:
-                if not given.replayable or is_volatile_change(change) or not attempts.wait():
+                if not given.replayable or self._is_volatile(change) or not attempts.wait():
                     raise
 
     # Transactions
@@ -552,6 +578,60 @@ class Session:
         if self._current is not state:
             raise TransactionError("transaction blocks were left out of order, or on another thread")
         self._local.state = None
+
+    # Functions
+
+    def register(self, function: Any, *, volatile: bool | None = None) -> None:
+        """Let statements call a function of DataFusion's Python package, for as long as the session lasts.
+
+        Args:
+            function: What ``datafusion.udf``, ``udaf`` or ``udwf`` made. One that was registered under its name before
+                is replaced.
+            volatile: Whether it may answer differently each time. Statements that call such a function are not run
+                again after a conflict. By default it is found out, and functions of which it cannot be count as such.
+
+        Raises:
+            ConfigurationError: It is something else, or the engine has a function of its name.
+        """
+        self._require_open()
+        self._engine.functions.register(function, volatile=volatile)
+
+    def create_function(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        input_types: Sequence[pa.DataType | str],
+        return_type: pa.DataType | str,
+        *,
+        volatility: Volatility = "immutable",
+        by_row: bool = False,
+    ) -> None:
+        """Let statements call a function of Python, for as long as the session lasts.
+
+        Args:
+            name: Its name; upper and lower case make no difference.
+            function: Takes a pyarrow array for each argument and returns one of the same length. What it raises is
+                the cause of the `ExecutionError` that the statement raises.
+            input_types: The types of its arguments, of Arrow's or as SQL writes them: ``"decimal(10, 2)"``.
+            return_type: The type of what it returns.
+            volatility: ``"immutable"``, or ``"stable"`` where it may answer differently in the next statement, or
+                ``"volatile"`` where it may with each call.
+            by_row: Whether it takes and returns Python values instead, and is called for each row; NULL is None.
+
+        Raises:
+            ConfigurationError: A type is unknown, or the engine has a function of this name.
+        """
+        self._require_open()
+        self._engine.functions.create(name, function, input_types, return_type, volatility, by_row=by_row)
+
+    def unregister(self, name: str) -> None:
+        """Forget a function that was registered or created.
+
+        Raises:
+            ConfigurationError: There is none of this name.
+        """
+        self._require_open()
+        self._engine.functions.unregister(name)
 
     # Tables and writers
 

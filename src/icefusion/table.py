@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 from icefusion.config import WriteMode
 from icefusion.errors import ConfigurationError
 from icefusion.naming import quote_identifier
+from icefusion.query.names import exact_column
 from icefusion.query.parameters import Parameters
 from icefusion.query.sources import Source
 from icefusion.sql.compose import compose, table_piece
@@ -34,6 +35,7 @@ from icefusion.sql.statements import (
     OnConflict,
     Overwrite,
     PartitionTerm,
+    Query,
     SetRow,
     TableReference,
     TransformTerm,
@@ -41,6 +43,8 @@ from icefusion.sql.statements import (
 )
 
 if TYPE_CHECKING:
+    from datafusion import DataFrame
+
     from icefusion.result import Result
     from icefusion.session import Session
 
@@ -74,6 +78,62 @@ class IcebergTable:
         self.name = name
         self._session = session
         self._name = parse_name(name)
+
+    def to_datafusion(self) -> DataFrame:
+        """The table's rows as a DataFrame of the ``datafusion`` package, to go on with there.
+
+        It holds one state of the table: the newest, or what the thread's open transaction sees. It is lazy, with all
+        deletes applied, the schema as it is now, and filters pushed down where no rows were deleted by position. It
+        can be registered in and joined within any ``SessionContext``, outlives the session, and can be given back: to
+        `append`, `merge` or `Session.sql`.
+
+        Raises:
+            StorageError: A file that the table names is missing.
+            TableNotFoundError: The table was dropped.
+        """
+        return self._session._plan_rows(self._rows()).to_frame()
+
+    def scan(
+        self,
+        filter: str | None = None,  # noqa: A002 - what scans of tables call it everywhere
+        columns: Sequence[str] | None = None,
+        *,
+        params: Parameters = None,
+        limit: int | None = None,
+    ) -> Result:
+        """Read rows; files that can hold none of them are left out.
+
+        Args:
+            filter: The SQL condition that is true of them; None for all rows.
+            columns: The columns to read, by name; None for all.
+            params: Values for ``?``, ``$1`` or ``$name`` in the condition.
+            limit: How many rows at most; None for all.
+
+        Returns:
+            What `Session.sql` returns for a SELECT: streamed when it is read.
+
+        Raises:
+            BindError: There is no such column.
+        """
+        return self._session._run_query(self._rows(filter, columns, limit), params)
+
+    def _rows(
+        self, condition: str | None = None, columns: Sequence[str] | None = None, limit: int | None = None
+    ) -> Query:
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 0):
+            raise ConfigurationError(f"limit: expected a number of rows, found {limit!r}")
+        listed = "*"
+        if columns is not None:
+            known = self._session._client.resolve(self._name).metadata.schema().as_struct().fields
+            names = [
+                exact_column(Identifier(name), [field.name for field in known], self.name, None, 0) for name in columns
+            ]
+            if not names:
+                raise ConfigurationError("columns: expected at least one", hint="leave it out to read all columns")
+            listed = ", ".join(map(quote_identifier, names))
+        where = () if condition is None else (" WHERE (\n", parse_expression(condition), "\n)")
+        behind = "" if limit is None else f" LIMIT {limit}"
+        return compose(f"SELECT {listed} FROM ", _text_source(self.name), *where, behind)
 
     def append(self, data: Any, **options: Unpack[ChangeOptions]) -> Result:
         """Add rows, their columns matched by name.

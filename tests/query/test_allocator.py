@@ -17,6 +17,10 @@ def wait_for(condition) -> None:
         time.sleep(0.01)
 
 
+def threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "icefusion-reclaim"}
+
+
 def test_memory_is_looked_for_when_it_has_grown_and_not_before() -> None:
     reclaimer = Reclaimer()
     with reclaimer.watching():
@@ -42,9 +46,10 @@ def test_nothing_is_looked_for_when_no_query_runs() -> None:
 
 
 def test_a_stopped_one_does_nothing_more_and_its_thread_has_ended() -> None:
+    before = threads()
     reclaimer = Reclaimer()
     with reclaimer.watching():
-        pass
+        assert len(threads()) == len(before) + 1
     reclaimer.stop()
     reclaimer.stop()
     with reclaimer.watching():
@@ -52,4 +57,4 @@ def test_a_stopped_one_does_nothing_more_and_its_thread_has_ended() -> None:
         time.sleep(0.2)
     del grown
     assert reclaimer.rounds == 0
-    assert not [thread for thread in threading.enumerate() if thread.name == "icefusion-reclaim"]
+    assert threads() == before

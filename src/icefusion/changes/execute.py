@@ -187,7 +187,8 @@ class ChangeExecutor:
 
     def _queries(self, change: Change, context: ChangeContext) -> RowQueries:
         alias = change.alias if isinstance(change, Delete | Update | Merge) else None
-        return RowQueries(change.table, alias, context.pinned.handle.metadata.schema())
+        schema = context.pinned.handle.metadata.schema()
+        return RowQueries(change.table, alias, schema, self._engine.functions.volatile)
 
     def _carry_out(self, change: Change, context: ChangeContext) -> Changed:
         queries = self._queries(change, context)

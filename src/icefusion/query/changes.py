@@ -13,7 +13,7 @@ clause has columns of its own, NULL for rows that other clauses take.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -115,9 +115,11 @@ class RowQueries:
         table: The table as the statement names it.
         alias: Its alias in the statement, if it has one.
         schema: Its schema.
+        volatile: Functions of the user's that call for chance, in upper case.
     """
 
-    def __init__(self, table: Name, alias: Identifier | None, schema: Schema) -> None:
+    def __init__(self, table: Name, alias: Identifier | None, schema: Schema, volatile: Collection[str] = ()) -> None:
+        self._volatile = volatile
         self.table = table
         self._has_alias = alias is not None
         self._schema = schema
@@ -241,7 +243,7 @@ class RowQueries:
             None if clause.condition is None else self._expression(merge, clause.condition) for clause in clauses
         ]
         for clause, condition in zip(clauses, conditions, strict=True):
-            if condition is not None and is_volatile(condition):
+            if condition is not None and is_volatile(condition, self._volatile):
                 # It would be asked once for each value of the row, and answer differently.
                 raise UnsupportedStatementError(
                     "a condition of WHEN cannot call for chance",

@@ -40,6 +40,7 @@ from icefusion.query.file_tables import FileTables
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
+from icefusion.query.functions import Functions, FunctionSet
 from icefusion.query.generated import GeneratedSource
 from icefusion.query.io_scan import FileIOScan
 from icefusion.query.planned import PlannedQuery, translated
@@ -100,8 +101,10 @@ class Engine:
         batch_rows: How many rows a batch of a result has at most.
         native_file_lists: Whether many files may be read as one scan.
         manifests: Reads manifests; one of its own by default.
+        functions: Which functions queries can call.
 
     Attributes:
+        functions: The functions that queries can call.
         file_tables: Opens the files that a query names.
     """
 
@@ -113,6 +116,7 @@ class Engine:
         batch_rows: int = BATCH_ROWS,
         native_file_lists: bool = True,
         manifests: ManifestReader | None = None,
+        functions: FunctionSet = "datafusion",
     ) -> None:
         self.memory_limit_bytes = memory_limit_bytes
         self._threads = threads or default_threads()
@@ -134,6 +138,7 @@ class Engine:
             **USUAL_BUILD,
         }
         self._lock = threading.RLock()
+        self.functions = Functions(self._context, self._lock, functions)
         self._scanner = FileScanner(self._context, native=native_file_lists)
         self._footers = FooterReader()
         self._deletes = DeleteReader()
@@ -178,6 +183,7 @@ class Engine:
             UnsupportedStatementError: It asks for something that is not done.
             StorageError: A file of a table is missing or broken.
         """
+        query = self.functions.resolved(query)
         keys = [_key(query, reference) for reference in query.tables]
         tables = _by_key(query, keys, bindings)
         values = dict(parameters or {})
@@ -214,7 +220,7 @@ class Engine:
                 by_name.update(scan.files_by_name)
                 scans.append(report)
                 files.append((view, found))
-        with translated(query, planning=True):
+        with self.functions.telling(query.text), translated(query, planning=True):
             settings = {
                 _COLLECT_STATISTICS: collect_statistics,
                 _BATCH_ROWS: (batch_rows or usual_rows) if hash_joins else SMALL_BATCH_ROWS,
@@ -234,8 +240,7 @@ class Engine:
             frame, optimized = planned_frame
             schema = _without_view_types(optimized.schema().remove_metadata())
         planned = PlannedQuery(query, frame, schema, tuple(scans), [*sources.values(), *io_scans], files, self)
-        planned.files_by_name = by_name
-        planned.whole_files = whole
+        planned.files_by_name, planned.whole_files, planned.tells_places = by_name, whole, bool(located)
         planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
         return planned
 
@@ -249,7 +254,7 @@ class Engine:
         """The query over empty tables, and what it wants of each."""
         with self._lock:
             empty = {key: self._scanner.empty_table(_shape(binding)) for key, binding in tables.items()}
-        with translated(query, planning=True):
+        with self.functions.telling(query.text), translated(query, planning=True):
             draft = self._draft(query, {**empty, **frames}, values)
             return draft, find_wanted(draft, {key: _fields(binding) for key, binding in tables.items()})
 

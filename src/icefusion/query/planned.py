@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from datafusion import DataFrame
@@ -18,10 +18,14 @@ from icefusion.query.files import LiveFile
 from icefusion.query.io_scan import FileIOScan
 from icefusion.query.presence import check_present
 from icefusion.query.sources import Source
+from icefusion.query.survivors import sealed
 from icefusion.query.translate import is_engine_error, translate
 from icefusion.query.views import TableView
 from icefusion.reports import ScanReport
 from icefusion.sql.statements import Query
+
+if TYPE_CHECKING:
+    from icefusion.query.engine import Engine
 
 __all__ = ["PlannedQuery", "translated"]
 
@@ -38,11 +42,13 @@ class PlannedQuery:
         files_by_name: For tables with identity columns, the data file behind each value of `FILE_COLUMN`.
         whole_files: Files that were left out because all of their rows are in the answer.
         text: The query as it was planned.
+        tells_places: Whether functions in it tell where rows lie, which only a scan can.
     """
 
     reads: tuple[tuple[TableView, BooleanExpression], ...] = ()
     files_by_name: Mapping[str, LiveFile] = {}
     whole_files: tuple[LiveFile, ...] = ()
+    tells_places = False
 
     def __init__(
         self,
@@ -52,7 +58,7 @@ class PlannedQuery:
         scans: tuple[ScanReport, ...],
         sources: Sequence[Source | FileIOScan],
         files: Sequence[tuple[TableView, tuple[DataFile, ...]]],
-        engine: object,
+        engine: Engine,
     ) -> None:
         self._query = query
         self.text = query.text
@@ -98,6 +104,17 @@ class PlannedQuery:
             self._check_files()
         return [self._drain(partition) for partition in partitions]
 
+    def to_frame(self) -> DataFrame:
+        """The query as a DataFrame of DataFusion's, for the user to go on with. It keeps alive what it needs.
+
+        Raises:
+            StorageError: A file is missing.
+        """
+        with self._running():
+            self._check_files()
+            # Conditions from above could not be told of functions that say where a row lies.
+            return sealed(self._frame) if self.tells_places else self._frame
+
     def explain(self) -> str:
         """The physical plan, one operator a line."""
         with self._running():
@@ -133,7 +150,7 @@ class PlannedQuery:
     @contextmanager
     def _running(self) -> Iterator[None]:
         try:
-            with translated(self._query, planning=False):
+            with self._engine.functions.telling(self.text), translated(self._query, planning=False):
                 yield
         except (ExecutionError, StorageError) as exc:
             for source in self._sources:

@@ -20,6 +20,7 @@ from icefusion.errors import (
 )
 from icefusion.naming import nearest
 from icefusion.sql.file_functions import FILE_FUNCTIONS
+from icefusion.sql.function_names import INSTEAD
 from icefusion.sql.references import render_position
 from icefusion.sql.statements import Query
 
@@ -36,6 +37,7 @@ _POSITION = re.compile(r" at Line: (\d+), Column: (\d+)")
 _PARSER = re.compile(r'ParserError\("(.*)"\)|TokenizerError\("(.*)"\)', re.DOTALL)
 _TABLE = re.compile(r"table '([^']*)' not found")
 _TABLE_FUNCTION = re.compile(r"table function '([^']*)' not found")
+_FUNCTION = re.compile(r"Invalid function '([^']*)'")
 _FIELD = re.compile(r"No field named ([^\n]*?)\.(?:\s|$)")
 _VALID = re.compile(r"Valid fields are (.*?)\.?$", re.DOTALL | re.MULTILINE)
 _SUGGESTION = re.compile(r"Did you mean '([^']*)'\?")
@@ -94,6 +96,9 @@ def _translate_planning(text: str, query: Query) -> SQLError | ExecutionError:
         return _unknown_column(match.group(1), text, query)
     if "caused by" in text and "Error during planning" not in text:
         return ExecutionError(_clean(text))  # the optimizer computed a constant and failed, as in CAST('x' AS int)
+    if (unknown := _FUNCTION.search(text)) is not None and unknown.group(1) in INSTEAD:
+        message, hint = f"there is no function {unknown.group(1)}", INSTEAD[unknown.group(1)]
+        return BindError(message, sql=query.sql, offset=_find_word(unknown.group(1), query), hint=hint)
     if suggestion := _SUGGESTION.search(text):
         message = _clean(text[: suggestion.start()]).rstrip()
         return BindError(message, hint=f"did you mean {suggestion.group(1)}?")

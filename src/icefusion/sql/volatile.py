@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
 
-from icefusion.sql.lexer import Kind, tokenize
+from icefusion.sql.lexer import Kind, Token, read_identifier, tokenize
 from icefusion.sql.statements import Change, Fragment, fragments_of
 
 __all__ = ["is_volatile", "is_volatile_change"]
@@ -13,14 +14,25 @@ __all__ = ["is_volatile", "is_volatile_change"]
 _VOLATILE = frozenset({"RANDOM", "RAND", "UUID", "GEN_RANDOM_UUID", "UUIDV7", "SHUFFLE"})
 
 
-def is_volatile(fragment: Fragment) -> bool:
-    """Whether a query or a piece calls for chance. One that does is never run again in the place of its first run."""
+def is_volatile(fragment: Fragment, more: Collection[str] = ()) -> bool:
+    """Whether a query or a piece calls for chance. One that does is never run again in the place of its first run.
+
+    Args:
+        fragment: The query or the piece.
+        more: Functions of the user's that do, in upper case.
+    """
     tokens = tokenize(fragment.text)
     return any(
-        token.kind is Kind.WORD and token.key in _VOLATILE and after.key == "(" for token, after in pairwise(tokens)
+        after.key == "(" and _called(token) in (_VOLATILE if _called(token) in _VOLATILE else more)
+        for token, after in pairwise(tokens)
     ) or any(token.key == "TABLESAMPLE" for token in tokens)
 
 
-def is_volatile_change(change: Change) -> bool:
+def is_volatile_change(change: Change, more: Collection[str] = ()) -> bool:
     """Whether any piece of a change calls for chance."""
-    return any(is_volatile(fragment) for fragment in fragments_of(change))
+    return any(is_volatile(fragment, more) for fragment in fragments_of(change))
+
+
+def _called(token: Token) -> str:
+    """The name of a function, in upper case."""
+    return read_identifier(token).text.upper() if token.kind is Kind.QUOTED else token.key
