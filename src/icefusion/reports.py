@@ -101,9 +101,10 @@ class CommitReport:
     """How a commit went.
 
     Attributes:
-        table: The table's full name.
+        table: The table's full name, with ``.branch_name`` behind it where another branch than the main one moved.
         snapshot_id: The snapshot that was committed; None where the change makes none.
-        operation: ``append``, ``overwrite``, ``delete`` or ``replace``.
+        operation: ``append``, ``overwrite``, ``delete`` or ``replace`` where a snapshot was made; otherwise what became
+            of the table: ``create``, ``alter``, ``replace table`` or ``drop``.
         attempts: How often the swap was tried.
         added_files: Data files added.
         removed_files: Data files removed.

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ from icefusion.config import (
     default_threads,
     parse_bytes,
 )
+from icefusion.ddl import DefinitionExecutor
 from icefusion.errors import (
     CommitConflictError,
     ConfigurationError,
@@ -171,13 +173,12 @@ class Session:
         )
         self._committer = SessionCommitter(client, retry, clock, manifests)
         self._executor = Executor(
-            client,
             self._engine,
-            self._committer,
             threads=threads,
             write_memory_bytes=write_bytes,
             reporter=reporter,
         )
+        self._definitions = DefinitionExecutor(client, self._engine, self._executor)
         self._changes = ChangeExecutor(self._engine, threads=threads, write_memory_bytes=write_bytes, reporter=reporter)
         self._threads = threads
         self._local = threading.local()
@@ -350,24 +351,15 @@ class Session:
                 return self._inspector.run(statement, given, self._current or self._new_state())
             case st.Explain():
                 return self._changes.explain(statement, given, self._current or self._new_state(None))
-        if self._current is not None:
-            raise UnsupportedStatementError(
-                "tables and namespaces cannot be created or dropped inside a transaction yet",
-                hint="COMMIT or ROLLBACK first",
-            )
-        match statement:
-            case st.CreateTable() if statement.replace or statement.like or statement.identifier:
-                raise UnsupportedStatementError("CREATE OR REPLACE, LIKE and PRIMARY KEY are not carried out yet")
-            case st.CreateTable():
-                return self._executor.create_table(statement, given, self._new_state(key=idempotency_key))
-            case st.DropTable():
-                return self._executor.drop_table(statement)
-            case st.CreateNamespace():
-                return self._executor.create_namespace(statement)
-            case st.DropNamespace():
-                return self._executor.drop_namespace(statement)
-            case st.AlterTable() | st.RenameTable() | st.AlterNamespace():
-                raise UnsupportedStatementError("tables and namespaces cannot be altered yet")
+            case st.CreateTable() | st.AlterTable() | st.RenameTable() | st.DropTable():
+                return self._define(statement, given, idempotency_key)
+            case st.CreateNamespace() | st.AlterNamespace() | st.DropNamespace():
+                if self._current is not None:
+                    raise TransactionError(
+                        "namespaces cannot be made, altered or dropped inside a transaction: catalogs do that at once",
+                        hint="COMMIT or ROLLBACK first",
+                    )
+                return self._definitions.run_namespace(statement)
 
     def _define_view(self, statement: st.ViewDefinition) -> Result:
         match statement:
@@ -443,17 +435,30 @@ class Session:
         return is_volatile_change(change, self._engine.functions.volatile)
 
     def _change(self, change: st.Change, given: Given, idempotency_key: str | None) -> Result:
-        """Run a change; alone, it is run again on the newest state where that gives the same as running it later."""
         if self._current is not None:
             return self._changes.run(change, given, self._current)
+        replayable = given.replayable and not self._is_volatile(change)
+        return self._alone(lambda state: self._changes.run(change, given, state), idempotency_key, replayable)
+
+    def _define(self, statement: st.TableDefinition, given: Given, idempotency_key: str | None) -> Result:
+        if self._current is not None:
+            return self._definitions.run(statement, given, self._current, alone=False)
+        replayable = not (isinstance(statement, st.CreateTable) and statement.query is not None)
+        run = partial(self._definitions.run, statement, given, alone=True)
+        return self._alone(run, idempotency_key, replayable)
+
+    def _alone(
+        self, run: Callable[[TransactionState], Result], idempotency_key: str | None, replayable: bool
+    ) -> Result:
+        """Run a statement as a transaction, again on the newest state where that gives the same as running it later."""
         attempts = Attempts(self._retry, self._clock)
         while True:
             attempts.start()
             try:
                 with self._unit(idempotency_key) as state:
-                    return commit_unit(self._changes.run(change, given, state), state)
+                    return commit_unit(run(state), state)
             except CommitConflictError:
-                if not given.replayable or self._is_volatile(change) or not attempts.wait():
+                if not replayable or not attempts.wait():
                     raise
 
     # Transactions
@@ -646,7 +651,7 @@ class Session:
         """
         self._require_open()
         table = IcebergTable(self, name)
-        self._client.resolve(parse_name(name))  # a wrong name should be told now, and not at the first change
+        self._new_state().pin(parse_name(name))  # a wrong name should be told now, and not at the first change
         return table
 
     def writer(

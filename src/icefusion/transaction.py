@@ -16,27 +16,32 @@ import logging
 import threading
 import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from pyiceberg.expressions import AlwaysFalse, BooleanExpression, Or
+from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, Or
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 
 from icefusion.changes.staging import RowChange, Staging
-from icefusion.commit.catalog import CatalogClient, TableHandle
+from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, find_identifier
 from icefusion.commit.catalogs import check_together
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
+from icefusion.commit.definitions import define
 from icefusion.commit.idempotency import Landed, check_key, find_landed
-from icefusion.commit.operations import FileChange, TableChange
+from icefusion.commit.operations import Change, CreateChange, Definition, FileChange, TableChange
+from icefusion.commit.swap import can_drop_in_swap
 from icefusion.config import Isolation
 from icefusion.errors import BindError, NamespaceNotFoundError, TableNotFoundError, TransactionError
 from icefusion.generated_tables import find_generated, tables_told_of
+from icefusion.naming import find_name, nearest
 from icefusion.query.generated import GeneratedSource
 from icefusion.query.scan import TableView
 from icefusion.query.travel import Travel, named_version, resolve_named, resolve_version
 from icefusion.reports import CommitReport, Reporter, tell
 from icefusion.session_views import SessionViews
+from icefusion.sql.basics import Identifier
 from icefusion.sql.statements import Name, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText
 from icefusion.write.deletes import write_position_deletes
@@ -48,6 +53,11 @@ if TYPE_CHECKING:
 __all__ = ["Isolation", "Status", "Transaction", "TransactionState"]
 
 logger = logging.getLogger("icefusion")
+
+BRANCH_PREFIX = "branch_"
+
+Place = tuple[tuple[str, ...], str]
+"""The identifier of a table, and the name of one of its branches."""
 
 
 class Status(enum.Enum):
@@ -61,12 +71,68 @@ class Status(enum.Enum):
 
 
 @dataclass
-class PinnedTable:
-    """One table of a transaction: the state it was first seen in, what was read of it, and what was done to it."""
+class TableState:
+    """One table of a transaction: as it was first seen, and as statements have altered it since.
 
+    Attributes:
+        base: The state it was first seen in; or what it would begin with, if this transaction makes it.
+        handle: The same with what statements did to its metadata.
+        definition: What that is.
+        dropped: Whether a statement has dropped it.
+    """
+
+    base: TableHandle | StagedTable
     handle: TableHandle
+    definition: Definition = field(default_factory=Definition)
+    dropped: bool = False
+
+    @classmethod
+    def of(cls, base: TableHandle | StagedTable) -> TableState:
+        """A table that nothing was done to yet."""
+        return cls(base, base.handle if isinstance(base, StagedTable) else base)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether there is something to commit besides rows."""
+        return isinstance(self.base, StagedTable) or self.dropped or bool(self.definition)
+
+
+@dataclass
+class PinnedTable:
+    """One branch of a table in a transaction: what was read of it, and what was done to its rows.
+
+    Attributes:
+        table: The table.
+        ref: The branch.
+        staging: What was done to its rows.
+        reads: Which rows must be as they were read.
+        summary: Further entries for the summary of the snapshot that this becomes.
+        published: Whether the branch moves to that snapshot.
+    """
+
+    table: TableState
+    ref: str = MAIN_BRANCH
     staging: Staging = field(default_factory=Staging)
     reads: BooleanExpression = field(default_factory=AlwaysFalse)
+    summary: dict[str, str] = field(default_factory=dict)
+    published: bool = True
+
+    @property
+    def handle(self) -> TableHandle:
+        """The table, with what this transaction did to its metadata."""
+        return self.table.handle
+
+    @property
+    def name(self) -> str:
+        """The table's full name, and the branch unless it is the main one."""
+        name = self.handle.name
+        return name if self.ref == MAIN_BRANCH else f"{name}.branch_{self.ref}"
+
+    @property
+    def snapshot_id(self) -> int | None:
+        """The snapshot that the branch is at; None where it has none."""
+        ref = self.handle.metadata.refs.get(self.ref)
+        return ref.snapshot_id if ref is not None else None
 
 
 class TransactionState:
@@ -91,8 +157,9 @@ class TransactionState:
         self._committer = committer
         self._reporter = reporter
         self.views = views
-        self._tables: dict[tuple[str, ...], PinnedTable] = {}
-        self._names: dict[Name, tuple[str, ...]] = {}
+        self._states: dict[tuple[str, ...], TableState] = {}
+        self._tables: dict[Place, PinnedTable] = {}
+        self._names: dict[Name, Place] = {}
         self._absent: set[Name] = set()
         self._lock = threading.RLock()
 
@@ -101,18 +168,81 @@ class TransactionState:
     def pin(self, name: Name) -> PinnedTable:
         """The table that a name stands for, in the state in which this transaction first saw it.
 
+        A name like ``ns.t.branch_b`` stands for a branch of a table, unless there is a table of that name.
+
         Raises:
-            TableNotFoundError: There is no such table.
+            TableNotFoundError: There is no such table, or no such branch.
             TransactionError: The transaction is over.
         """
         self.require_active()
         with self._lock:
             if name not in self._names:
-                handle = self.client.resolve(name)
-                self._names[name] = handle.identifier
-                # The same table may have been named in another spelling before.
-                self._tables.setdefault(handle.identifier, PinnedTable(handle))
-            return self._tables[self._names[name]]
+                self._names[name] = self._locate(name)
+            pinned = self._tables[self._names[name]]
+            if pinned.table.dropped:
+                raise TableNotFoundError(
+                    f"table {pinned.handle.name} does not exist: this transaction has dropped it",
+                    hint="ROLLBACK brings it back",
+                )
+            return pinned
+
+    def find(self, name: Name) -> PinnedTable | None:
+        """As `pin`; None where there is no such table."""
+        try:
+            return self.pin(name)
+        except (TableNotFoundError, NamespaceNotFoundError):
+            return None
+
+    def _locate(self, name: Name) -> Place:
+        """Where a name leads to, the table pinned."""
+        made = self._find_made(name)
+        if made is not None:
+            return made
+        try:
+            handle = self.client.resolve(name)
+        except (TableNotFoundError, NamespaceNotFoundError):
+            place = self._find_branch(name)
+            if place is None:
+                raise
+            return place
+        return self._pin_handle(handle)
+
+    def _pin_handle(self, handle: TableHandle, ref: str = MAIN_BRANCH) -> Place:
+        # The same table may have been named in another spelling before.
+        table = self._states.setdefault(handle.identifier, TableState.of(handle))
+        place = handle.identifier, ref
+        self._tables.setdefault(place, PinnedTable(table, ref))
+        return place
+
+    def _find_made(self, name: Name) -> Place | None:
+        """A table that this transaction makes; nobody else knows of it yet."""
+        made = [key for key, table in self._states.items() if isinstance(table.base, StagedTable)]
+        if not made or len(name.parts) < 2:
+            return None
+        wanted = self.client.split(name)
+        key = find_identifier(wanted, name, made)
+        return None if key is None else (key, MAIN_BRANCH)
+
+    def _find_branch(self, name: Name) -> Place | None:
+        """The branch that a name like ``ns.t.branch_b`` stands for; None where there is no such table."""
+        last = name.parts[-1]
+        if len(name.parts) < 3 or not last.text.casefold().startswith(BRANCH_PREFIX):
+            return None
+        try:
+            pinned = self.pin(Name(name.parts[:-1], name.offset))
+        except (TableNotFoundError, NamespaceNotFoundError):
+            return None
+        refs = pinned.handle.metadata.refs
+        branches = [ref for ref, known in refs.items() if known.snapshot_ref_type == SnapshotRefType.BRANCH]
+        wanted = Identifier(last.text[len(BRANCH_PREFIX) :], last.quoted)
+        found = find_name(wanted, branches)
+        if found is None:
+            near = nearest(wanted.text, branches)
+            raise TableNotFoundError(
+                f"table {pinned.handle.name} has no branch {wanted.text}",
+                hint=f"did you mean {near}?" if near else f"its branches: {', '.join(sorted(branches)) or 'none yet'}",
+            )
+        return self._pin_handle(pinned.handle, found)
 
     def pin_together(self, names: Iterable[Name]) -> None:
         """Pin tables, those that are not pinned yet in states that all held at one moment.
@@ -123,13 +253,12 @@ class TransactionState:
         """
         self.require_active()
         with self._lock:
-            names = dict.fromkeys(tables_told_of(self, [name for name in names if self.find_view(name) is None]))
-            new = [name for name in names if name not in self._names and named_version(name) is None]
-            if len(new) < 2:
-                return  # there is nothing to be together with
-            for name, handle in zip(new, self.client.resolve_together(new), strict=True):
-                self._names[name] = handle.identifier
-                self._tables.setdefault(handle.identifier, PinnedTable(handle))
+            names = tables_told_of(self, [name for name in names if self.find_view(name) is None])
+            new = [name for name in dict.fromkeys(names) if name not in self._names and named_version(name) is None]
+            together = [name for name in new if self._find_made(name) is None]
+            if len(together) > 1:  # otherwise there is nothing to be together with
+                for name, handle in zip(together, self.client.resolve_together(together), strict=True):
+                    self._names[name] = self._pin_handle(handle)
 
     def find_view(self, name: Name) -> ViewText | None:
         """The view of the session that a name stands for; None where it is none."""
@@ -194,11 +323,12 @@ class TransactionState:
             name=handle.name,
             metadata=handle.metadata,
             io=handle.io,
-            snapshot_id=handle.metadata.current_snapshot_id,
+            snapshot_id=pinned.snapshot_id,
             schema=handle.metadata.schema(),
-            staged=tuple(staging.added.values()),
+            staged=staging.waiting,
             removed=frozenset(staging.removed),
             deleted=staging.deleted,
+            ref=pinned.ref,
         )
 
     def note_reads(
@@ -215,9 +345,8 @@ class TransactionState:
         with self._lock:
             for view, row_filter in reads:
                 for pinned in self._tables.values():
-                    current = pinned.handle.metadata.current_snapshot_id
                     # An earlier version that was asked for by name stays what it is.
-                    if pinned.handle.name == view.name and view.snapshot_id == current:
+                    if pinned.handle.name == view.name and pinned.ref == view.ref:
                         pinned.reads = Or(pinned.reads, row_filter)
 
     def uses(self, catalog: str) -> bool:
@@ -233,9 +362,13 @@ class TransactionState:
         Raises:
             TransactionError: It would be the second table, in another catalog or on one that moves one at a time.
         """
+        self._check_may_change(pinned.handle.name)
+
+    def _check_may_change(self, name: str) -> None:
         self.require_active()
-        others = [t.handle.name for t in self._tables.values() if t.staging and t is not pinned]
-        check_together(self.client, pinned.handle.name, others)
+        written = {pinned.handle.name for pinned in self._tables.values() if pinned.staging}
+        written |= {table.handle.name for table in self._states.values() if table.is_changed}
+        check_together(self.client, name, sorted(written - {name}))
 
     def find_landed(self, pinned: PinnedTable) -> Landed | None:
         """What landed before under this transaction's idempotency key; then nothing is to be written again."""
@@ -254,6 +387,103 @@ class TransactionState:
             self.require_active()
             pinned.staging = pinned.staging.with_change(change)
 
+    # Defining
+
+    def written_refs(self, pinned: PinnedTable) -> list[str]:
+        """The branches of a table that statements have written to."""
+        return [other.ref for other in self._tables.values() if other.table is pinned.table and other.staging]
+
+    def hold_still(self, pinned: PinnedTable) -> None:
+        """Let the commit fail if rows came or went meanwhile, at any isolation level."""
+        pinned.reads = AlwaysTrue()
+
+    def create(self, staged: StagedTable, change: RowChange | None = None) -> PinnedTable:
+        """Let the transaction make a table, with its first rows.
+
+        Raises:
+            TransactionError: It cannot be committed together with what was written before.
+        """
+        with self._lock:
+            self._check_may_change(staged.name)
+            key = staged.handle.identifier
+            if key in self._states:
+                raise TransactionError(
+                    f"table {staged.name} was dropped in this transaction and cannot be made anew in it",
+                    hint="write CREATE OR REPLACE TABLE instead of DROP and CREATE, or COMMIT in between",
+                )
+            self._states[key] = TableState.of(staged)
+            self._names = {name: place for name, place in self._names.items() if place[0] != key}
+            pinned = self._tables[key, MAIN_BRANCH] = PinnedTable(self._states[key])
+            if change is not None:
+                pinned.staging = pinned.staging.with_change(change)
+            return pinned
+
+    def defined(self, pinned: PinnedTable, definition: Definition) -> TableHandle:
+        """A table with a definition on top of what was done to it already; nothing is staged yet.
+
+        Raises:
+            SQLError: The definition names something that is not there.
+            SchemaError: It cannot be done to this table.
+        """
+        handle = pinned.handle
+        metadata, _ = define(handle.metadata, definition, self._committer.clock)
+        return handle.with_state(metadata, handle.metadata_location)
+
+    def stage_definition(self, pinned: PinnedTable, definition: Definition, change: RowChange | None = None) -> None:
+        """Add what a statement did to a table's metadata to what the commit will do, and the rows that came with it.
+
+        Raises:
+            SQLError: The definition names something that is not there.
+            SchemaError: It cannot be done to this table.
+            TransactionError: It cannot be committed together with what was written before.
+        """
+        with self._lock:
+            self._check_may_change(pinned.handle.name)
+            table = pinned.table
+            metadata, updates = define(table.handle.metadata, definition, self._committer.clock)
+            if not updates and change is None:
+                return
+            table.handle = table.handle.with_state(metadata, table.handle.metadata_location)
+            if isinstance(table.base, StagedTable):
+                table.base = StagedTable(table.handle, table.base.updates + updates)
+            elif definition.replacement is not None:
+                table.definition = definition
+            else:
+                table.definition = replace(table.definition, actions=table.definition.actions + definition.actions)
+            for other in self._tables.values():
+                if other.table is table and not isinstance(other.reads, AlwaysFalse):
+                    other.reads = AlwaysTrue()  # the names in it may mean something else now
+            if definition.replacement is not None:
+                pinned.staging = Staging(dropped=(*pinned.staging.dropped, *pinned.staging.added.values()))
+            if change is not None:
+                pinned.staging = pinned.staging.with_change(change)
+
+    def drop(self, pinned: PinnedTable) -> None:
+        """Take a table out of the catalog when the transaction commits; one that it made is forgotten at once.
+
+        Raises:
+            TransactionError: The catalog cannot do that together with other changes.
+        """
+        with self._lock:
+            name, table = pinned.handle.name, pinned.table
+            if isinstance(table.base, StagedTable):
+                key = table.handle.identifier
+                for place in [place for place in self._tables if place[0] == key]:
+                    staging = self._tables.pop(place).staging
+                    files = (*staging.added.values(), *staging.dropped)
+                    delete_files(table.handle.io, [file.file_path for file in files])
+                del self._states[key]
+                self._names = {known: place for known, place in self._names.items() if place[0] != key}
+                return
+            if not can_drop_in_swap(self.client):
+                raise TransactionError(
+                    f"table {name} cannot be dropped inside a transaction: catalog {self.client.name} "
+                    f"({type(self.client.catalog).__name__}) drops tables at once",
+                    hint="COMMIT or ROLLBACK first",
+                )
+            self._check_may_change(name)
+            table.dropped = True
+
     # Ending
 
     def commit(self) -> tuple[CommitReport, ...]:
@@ -268,14 +498,16 @@ class TransactionState:
         """
         with self._lock:
             self.require_active()
-            if not any(pinned.staging for pinned in self._tables.values()) or self.landed:
+            changed = any(pinned.staging for pinned in self._tables.values())
+            changed = changed or any(table.is_changed for table in self._states.values())
+            if not changed or self.landed:
                 self._discard(Status.COMMITTED)
                 return ()
             written: list[tuple[PinnedTable, FileChange]] = []
             request: CommitRequest | None = None
             try:
                 for pinned in self._tables.values():
-                    if pinned.staging:
+                    if pinned.staging and not pinned.table.dropped:
                         written.append((pinned, self._written_files(pinned)))
                 changes = self._changes(written)
                 request = CommitRequest(changes)
@@ -293,7 +525,8 @@ class TransactionState:
                 return ()
             self.status = Status.COMMITTED
             for pinned in self._tables.values():
-                delete_files(pinned.handle.io, [file.file_path for file in pinned.staging.dropped])
+                useless = [*pinned.staging.dropped, *(pinned.staging.added.values() if pinned.table.dropped else ())]
+                delete_files(pinned.handle.io, [file.file_path for file in useless])
         for report in outcome.reports:
             tell(self._reporter, report)
         return outcome.reports
@@ -304,17 +537,41 @@ class TransactionState:
         deletes = write_position_deletes(staging.deleted, staging.touched, handle.name, handle.metadata, handle.io)
         return staging.to_files(deletes)
 
-    def _changes(self, written: Sequence[tuple[PinnedTable, FileChange]]) -> tuple[TableChange, ...]:
+    def _changes(self, written: Sequence[tuple[PinnedTable, FileChange]]) -> tuple[Change, ...]:
         """What the commit has to land and to hold still: the tables that were written first, then those only read."""
-        read = [t for t in self._tables.values() if not t.staging and not isinstance(t.reads, AlwaysFalse)]
-        return (
-            *(
-                TableChange(pinned.handle, files, idempotency_key=self.idempotency_key, reads=pinned.reads)
-                for pinned, files in written
-                if files
-            ),
-            *(TableChange(pinned.handle, reads=pinned.reads) for pinned in read),
-        )
+        files = {id(pinned): change for pinned, change in written}
+        changes: list[Change] = []
+        held: list[Change] = []
+        for table in self._states.values():
+            if table.dropped and isinstance(table.base, TableHandle):
+                changes.append(TableChange(table.base, dropped=True))
+                continue
+            definition = table.definition
+            defined = table.handle.metadata if definition else None
+            for pinned in self._tables.values():
+                if pinned.table is not table:
+                    continue
+                change = files.get(id(pinned), FileChange())
+                if isinstance(table.base, StagedTable):
+                    changes.append(CreateChange(table.base, change, idempotency_key=self.idempotency_key))
+                elif change or (definition and pinned.ref == MAIN_BRANCH):
+                    changes.append(
+                        TableChange(
+                            table.base,
+                            change,
+                            idempotency_key=self.idempotency_key,
+                            summary=pinned.summary,
+                            reads=pinned.reads,
+                            published=pinned.published,
+                            definition=definition,
+                            defined=defined,
+                            ref=pinned.ref,
+                        )
+                    )
+                    definition = Definition()  # once for all branches
+                elif not isinstance(pinned.reads, AlwaysFalse):
+                    held.append(TableChange(table.base, reads=pinned.reads, ref=pinned.ref))
+        return (*changes, *held)
 
     def rollback(self) -> None:
         """Throw away everything staged; the files are deleted."""

@@ -124,7 +124,7 @@ class IcebergTableWriter:
         schema = pinned.handle.metadata.schema()
         alignment = Alignment.plan(source.schema, schema, by="name", table=pinned.handle.name)
         batches = self._cut(source.record_batches())
-        written = self._executor.write(pinned, [batches], alignment.apply, progress, threads=self._threads)
+        written = self._executor.write(pinned.handle, [batches], alignment.apply, progress, threads=self._threads)
         self._executor.stage_append(pinned, written, state)
         rows = RowCounts(inserted=written.report.rows)
         report = StatementReport("APPEND", seconds=time.perf_counter() - began, writes=(written.report,), rows=rows)

@@ -205,11 +205,6 @@ def test_a_rollback_inside_the_block_ends_it_quietly(session, outside) -> None:
     assert tx.status is ice.Status.ROLLED_BACK
 
 
-def test_tables_cannot_be_made_inside_a_transaction(session) -> None:
-    with session.transaction() as tx, pytest.raises(ice.UnsupportedStatementError, match="transaction"):
-        tx.sql("CREATE TABLE ns.v (id INT)")
-
-
 def test_each_thread_has_its_own_transaction(session, outside) -> None:
     seen: list[bool] = []
     with session.transaction() as tx:

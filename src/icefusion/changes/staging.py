@@ -32,6 +32,8 @@ class RowChange:
         touched: Data files of which rows are deleted, and stay.
         deleted: The positions of those rows.
         rows: What that is in rows.
+        adopted: Data files that the table gets and that were there before: whatever happens, they are not this
+            transaction's to delete.
     """
 
     added: tuple[DataFile, ...] = ()
@@ -39,9 +41,10 @@ class RowChange:
     touched: tuple[LiveFile, ...] = ()
     deleted: Positions = field(default_factory=Positions)
     rows: RowCounts = field(default_factory=RowCounts)
+    adopted: tuple[DataFile, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.deleted)
+        return bool(self.added or self.adopted or self.removed or self.deleted)
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Staging:
 
     Attributes:
         added: Data files that wait for the commit, by path.
+        adopted: Data files that wait for the commit and were there before it, by path.
         removed: Data files of the base that go, by path.
         touched: Data files, of the base or waiting, of which rows are deleted, by path.
         deleted: The positions of those rows.
@@ -59,6 +63,7 @@ class Staging:
     """
 
     added: Mapping[str, DataFile] = field(default_factory=dict)
+    adopted: Mapping[str, DataFile] = field(default_factory=dict)
     removed: Mapping[str, LiveFile] = field(default_factory=dict)
     touched: Mapping[str, DataFile] = field(default_factory=dict)
     deleted: Positions = field(default_factory=Positions)
@@ -66,18 +71,26 @@ class Staging:
     rows: RowCounts = field(default_factory=RowCounts)
 
     def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.deleted)
+        return bool(self.added or self.adopted or self.removed or self.deleted)
+
+    @property
+    def waiting(self) -> tuple[DataFile, ...]:
+        """The data files that the table gets."""
+        return (*self.added.values(), *self.adopted.values())
 
     def with_change(self, change: RowChange) -> Staging:
         """The state after one more statement."""
         gone = {live.file.file_path: live for live in change.removed}
         waited = [file for path, file in self.added.items() if path in gone]
         added = {path: file for path, file in self.added.items() if path not in gone}
+        adopted = {path: file for path, file in self.adopted.items() if path not in gone}
+        ours = self.added.keys() | self.adopted.keys()
         touched = {**self.touched, **{live.file.file_path: live.file for live in change.touched}}
         return replace(
             self,
             added=added | {file.file_path: file for file in change.added},
-            removed={**self.removed, **{path: live for path, live in gone.items() if path not in self.added}},
+            adopted=adopted | {file.file_path: file for file in change.adopted},
+            removed={**self.removed, **{path: live for path, live in gone.items() if path not in ours}},
             touched={path: file for path, file in touched.items() if path not in gone},
             deleted=self.deleted.union(change.deleted).without(frozenset(gone)),
             dropped=(*self.dropped, *waited),
@@ -91,11 +104,11 @@ class Staging:
             added_deletes: The delete files that were written for `deleted`.
         """
         return FileChange(
-            added=tuple(self.added.values()),
+            added=self.waiting,
             removed=tuple(live.file for live in self.removed.values()),
             added_deletes=tuple(added_deletes),
             removed_deletes=tuple(self._obsolete_deletes()),
-            deleted=self.deleted.without(frozenset(self.added)),
+            deleted=self.deleted.without(frozenset(self.added) | frozenset(self.adopted)),
             rows=self.rows,
         )
 

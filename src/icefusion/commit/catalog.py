@@ -48,13 +48,14 @@ from icefusion.errors import (
     CatalogError,
     IcefusionError,
     NamespaceNotFoundError,
+    TableExistsError,
     TableNotFoundError,
     UnsupportedStatementError,
 )
 from icefusion.naming import nearest
 from icefusion.sql.statements import Name
 
-__all__ = ["CatalogClient", "StagedTable", "TableHandle", "row_filter"]
+__all__ = ["CatalogClient", "StagedTable", "TableHandle", "find_identifier", "row_filter"]
 
 _CACHED_TABLES = 256
 _LOOKS = 20
@@ -466,6 +467,23 @@ class CatalogClient:
                 self.catalog.drop_table(handle.identifier)
         self.forget(handle.identifier)
 
+    def rename_table(self, handle: TableHandle, identifier: tuple[str, ...]) -> None:
+        """Give a table another name, in its namespace or in another one.
+
+        Raises:
+            TableExistsError: There is a table of that name.
+            NamespaceNotFoundError: There is no such namespace.
+        """
+        namespace = self.find_namespace(identifier[:-1])
+        if namespace is None:
+            raise self._unknown_namespace(identifier[:-1])
+        identifier = (*namespace, identifier[-1])
+        if self.find(identifier) is not None:
+            raise TableExistsError(f"table {self.full_name(identifier)} exists already")
+        with translated(f"table {handle.name}"):
+            self.catalog.rename_table(handle.identifier, identifier)
+        self.forget(handle.identifier)
+
     def list_tables(self, namespace: tuple[str, ...]) -> list[tuple[str, ...]]:
         """The identifiers of the tables of a namespace."""
         with translated(f"namespace {'.'.join(namespace)}"):
@@ -538,6 +556,20 @@ class CatalogClient:
         with translated(f"namespace {'.'.join(namespace)}"):
             self.catalog.create_namespace(namespace, dict(properties))
 
+    def alter_namespace(
+        self, namespace: tuple[str, ...], set_properties: Mapping[str, str], unset_properties: Sequence[str]
+    ) -> None:
+        """Change a namespace's properties.
+
+        Raises:
+            NamespaceNotFoundError: There is none of this name.
+        """
+        found = self.find_namespace(namespace)
+        if found is None:
+            raise self._unknown_namespace(namespace)
+        with translated(f"namespace {'.'.join(namespace)}"):
+            self.catalog.update_namespace_properties(found, set(unset_properties), dict(set_properties))
+
     def drop_namespace(self, namespace: tuple[str, ...]) -> None:
         """Remove an empty namespace.
 
@@ -558,6 +590,25 @@ class CatalogClient:
             f"namespace {'.'.join(namespace)} does not exist",
             hint=f"did you mean {near!r}?" if near else f"make it with CREATE NAMESPACE {'.'.join(namespace)}",
         )
+
+
+def find_identifier(
+    identifier: tuple[str, ...], name: Name, known: Sequence[tuple[str, ...]]
+) -> tuple[str, ...] | None:
+    """The one of some tables that a name stands for, unquoted parts without regard to case; None where there is none.
+
+    Args:
+        identifier: What `CatalogClient.split` makes of the name.
+        name: The name as written.
+        known: The tables.
+    """
+    if identifier in known:
+        return identifier
+    if all(part.quoted for part in name.parts):
+        return None
+    folded = tuple(part.casefold() for part in identifier)
+    found = [each for each in known if tuple(part.casefold() for part in each) == folded]
+    return found[0] if len(found) == 1 else None
 
 
 def _pointers(catalog: SqlCatalog) -> Select[Any]:

@@ -24,11 +24,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from pyiceberg.table.metadata import TableMetadata
+
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle
 from icefusion.commit.cleanup import delete_files
-from icefusion.commit.conflicts import Conflict, find_conflict
+from icefusion.commit.conflicts import Conflict, find_conflict, find_identity_conflict
 from icefusion.commit.fold import Stage, TableFold
 from icefusion.commit.group import Groups
 from icefusion.commit.idempotency import Landed, find_landed
@@ -105,7 +107,7 @@ class CommitRequest:
     """Changes that are to land together or not at all, and what became of them.
 
     Attributes:
-        changes: One for each table.
+        changes: One for each branch of a table.
         outcome: How it went; None while that is open.
         may_have_landed: Whether it is past the point where its files could be deleted, should the caller be
         interrupted.
@@ -149,13 +151,13 @@ class Committer:
     ) -> None:
         self._client = client
         self._retry = retry
-        self._clock = clock
+        self.clock = clock
         self._reader = reader or ManifestReader()
         self._groups: Groups[CommitRequest] = Groups()
 
     def with_retry(self, retry: RetryConfig) -> Committer:
         """The same committer, of other patience; it shares the queues and what is kept in memory."""
-        other = Committer(self._client, retry, self._clock, self._reader)
+        other = Committer(self._client, retry, self.clock, self._reader)
         other._groups = self._groups
         return other
 
@@ -219,7 +221,7 @@ class Committer:
 
     def _run_wave(self, group: Sequence[CommitRequest]) -> None:
         properties = group[0].changes[0].metadata.properties
-        attempts = Attempts(self._retry.for_table(properties), self._clock)
+        attempts = Attempts(self._retry.for_table(properties), self.clock)
         try:
             while True:
                 attempts.start()
@@ -264,16 +266,16 @@ class Committer:
             heads = self._look(group, attempts, lock, asked_before=attempts.number > 1)
             if heads is None:
                 return
-            folds = {key: TableFold(base, self._clock) for key, base in _bases(group, heads).items()}
+            folds = {key: TableFold(base, self.clock) for key, base in _bases(group, heads).items()}
             members = [request for request in group if request.outcome is None and self._add(request, folds)]
             if not members:
                 return
             together = can_swap_many(self._client)
             stages = [stage for request in members for stage in request.stages]
             # A table that was only read is held still by the same swap, where the catalog can do that.
-            keys = list(dict.fromkeys(_key(stage.change) for stage in stages if together or stage.changes_table))
+            keys = list(dict.fromkeys(stage.change.identifier for stage in stages if together or stage.changes_table))
             moves = [folds[key].move() for key in keys]
-            result = swap(self._client, moves, self._clock, lock, lambda: _let_land(members))
+            result = swap(self._client, moves, self.clock, lock, lambda: _let_land(members))
         except StorageError as error:
             for request in group:
                 if request.outcome is None:
@@ -322,7 +324,7 @@ class Committer:
     ) -> dict[tuple[str, ...], TableHandle | None] | None:
         """The newest states, after ending the requests that they show to have landed; None when they cannot be had."""
         heads: dict[tuple[str, ...], TableHandle | None] = {}
-        for key in dict.fromkeys(_key(change) for request in group for change in request.changes):
+        for key in dict.fromkeys(change.identifier for request in group for change in request.changes):
             try:
                 heads[key] = self._client.load(key, lock.connection if lock is not None else None)
             except TableNotFoundError:
@@ -340,14 +342,26 @@ class Committer:
             changed = [stage for stage in request.stages if stage.changes_table]
             # A server's own retries can answer "conflict" to a request that its first try landed.
             suspect = request.may_have_landed or asked_before
-            if suspect and changed and all(stage.landed_in(heads[_key(stage.change)]) for stage in changed):
+            if (
+                suspect
+                and changed
+                and all(self._landed(request, stage, heads[stage.change.identifier]) for stage in changed)
+            ):
                 self._committed(request, found, attempts)
                 continue
             for change in request.changes:
-                if isinstance(change, TableChange) and heads[_key(change)] is None:
+                if isinstance(change, TableChange) and heads[change.identifier] is None:
                     self._end(request, Rejected(_failed(f"table {change.name} was dropped during the transaction")))
                     break
         return heads
+
+    def _landed(self, request: CommitRequest, stage: Stage, head: TableHandle | None) -> bool:
+        """Whether a stage is seen to have landed, by an attempt whose outcome nobody told."""
+        only_defines = isinstance(stage.change, TableChange) and not stage.files
+        if only_defines and self._client.engine is not None and request.unknown is None:
+            return False  # a SQL catalog tells no lies about lost races: what stands there is somebody else's
+        written = [location for base, location in request.doubtful if base.identifier == stage.change.identifier]
+        return stage.landed_in(head, written)
 
     def _add(self, request: CommitRequest, folds: dict[tuple[str, ...], TableFold]) -> bool:
         """Put a request on top of its tables; one that no longer fits or cannot be written ends, alone."""
@@ -355,7 +369,7 @@ class Committer:
             if not self._admit(request, folds):
                 return False
             for stage in request.stages:
-                folds[_key(stage.change)].add(stage)
+                folds[stage.change.identifier].add(stage)
         except MemoryError:
             raise
         except IcefusionError as error:
@@ -368,8 +382,9 @@ class Committer:
 
     def _admit(self, request: CommitRequest, folds: dict[tuple[str, ...], TableFold]) -> bool:
         """Whether a request still fits the newest states, with what stands before it in the group."""
+        defined: dict[tuple[str, ...], TableMetadata] = {}
         for stage in request.stages:
-            change, fold = stage.change, folds[_key(stage.change)]
+            change, fold = stage.change, folds[stage.change.identifier]
             if isinstance(change, CreateChange):
                 if not fold.creates:
                     self._end(request, Rejected(TableExistsError(f"table {change.name} exists already")))
@@ -379,7 +394,12 @@ class Committer:
             if landed is not None:
                 self._end(request, AlreadyLanded(landed))
                 return False
-            conflict = find_conflict(change, fold.handle, self._reader)
+            conflict = find_identity_conflict(change, fold.metadata)
+            if conflict is None and not change.dropped:
+                # What the request does to the metadata stands in the first of its changes to a table.
+                now = fold.defined(change) if change.definition else defined.get(change.identifier, fold.metadata)
+                defined[change.identifier] = now
+                conflict = find_conflict(change, fold.handle, now, self._reader)
             if conflict is not None:
                 self._end(request, Conflicted(change.name, conflict))
                 return False
@@ -414,7 +434,7 @@ class Committer:
                 CommitReport(
                     table=stage.change.name,
                     snapshot_id=stage.snapshot_id if stage.files else None,
-                    operation=stage.files.operation.value if stage.files else "create",
+                    operation=stage.operation,
                     attempts=attempts.number,
                     added_files=len(stage.files.added),
                     removed_files=len(stage.files.removed),
@@ -429,7 +449,9 @@ class Committer:
         )
         self._clean(request, tables)
         for base, location in request.doubtful:
-            head = tables[base.identifier]
+            head = tables.get(base.identifier)
+            if head is None:
+                continue
             if location == head.metadata_location or location in {e.metadata_file for e in head.metadata.metadata_log}:
                 delete_files(head.io, dropped_metadata_files(base.metadata, head.metadata))
             else:
@@ -438,13 +460,9 @@ class Committer:
     def _clean(self, request: CommitRequest, landed: dict[tuple[str, ...], TableHandle]) -> None:
         """Delete the manifests and lists that belong to nothing now."""
         for stage in request.stages:
-            leftovers = stage.leftovers(landed.get(_key(stage.change)))
+            leftovers = stage.leftovers(landed.get(stage.change.identifier))
             if leftovers:
                 delete_files(stage.change.base.io, leftovers)
-
-
-def _key(change: Change) -> tuple[str, ...]:
-    return change.base.handle.identifier if isinstance(change, CreateChange) else change.base.identifier
 
 
 def _let_land(members: Sequence[CommitRequest]) -> None:
@@ -472,7 +490,7 @@ def _waves(group: Sequence[CommitRequest]) -> list[list[CommitRequest]]:
 
 def _identifiers(group: Sequence[CommitRequest]) -> list[tuple[str, ...]]:
     """The existing tables of a group, each once."""
-    keys = (_key(c) for request in group for c in request.changes if isinstance(c, TableChange))
+    keys = (c.identifier for request in group for c in request.changes if isinstance(c, TableChange))
     return list(dict.fromkeys(keys))
 
 
@@ -483,11 +501,11 @@ def _bases(
     bases: dict[tuple[str, ...], TableHandle | StagedTable] = {}
     for request in group:
         for change in request.changes:
-            head = heads.get(_key(change))
+            head = heads.get(change.identifier)
             if head is not None:
-                bases[_key(change)] = head
+                bases[change.identifier] = head
             elif isinstance(change, CreateChange):
-                bases[_key(change)] = change.base
+                bases[change.identifier] = change.base
     return bases
 
 

@@ -12,7 +12,7 @@ same. Four questions, from the cheap to the dear:
 - Is what a serializable transaction has read still the same: has no snapshot since added or removed a file that may
   hold such rows? Snapshots that only rewrote files (`replace`) change no rows, and never collide here.
 
-What only adds files, and read nothing, depends on the first question alone.
+What only adds files, and read nothing, depends on the first two questions alone.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from dataclasses import dataclass
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue
 from pyiceberg.manifest import DataFile, DataFileContent, FileFormat, ManifestContent, ManifestEntryStatus
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from icefusion.bridge.delete_files import read_position_deletes
 from icefusion.bridge.delete_index import is_unpartitioned, partition_key, path_of_deletes
+from icefusion.bridge.evolution import overlap
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.pruning import FileTests
 from icefusion.commit.catalog import TableHandle
-from icefusion.commit.operations import FileChange, TableChange
+from icefusion.commit.operations import TableChange
 
-__all__ = ["Conflict", "find_conflict"]
+__all__ = ["Conflict", "find_conflict", "find_identity_conflict"]
 
 
 @dataclass(frozen=True)
@@ -47,21 +49,41 @@ class Conflict:
     snapshot_id: int | None = None
 
 
-def find_conflict(change: TableChange, newest: TableHandle, reader: ManifestReader) -> Conflict | None:
+def find_identity_conflict(change: TableChange, head: TableMetadata) -> Conflict | None:
+    """The reason why a change to a table's metadata cannot be made of its newest state; None when it can."""
+    base = change.base.metadata
+    if base.table_uuid != head.table_uuid:
+        return Conflict("the table was dropped and made anew since the transaction read it")
+    reason = overlap(base, head, change.definition.actions)
+    if reason is not None:
+        return Conflict(reason, head.current_snapshot_id)
+    if change.ref != MAIN_BRANCH and change.ref in base.refs and change.ref not in head.refs:
+        return Conflict(f"branch {change.ref} was dropped since the transaction read it")
+    return None
+
+
+def find_conflict(
+    change: TableChange, newest: TableHandle, defined: TableMetadata, reader: ManifestReader
+) -> Conflict | None:
     """The first reason why a change cannot be put on top of the newest state of its table; None when it can.
+
+    Args:
+        change: What is to be committed; `find_identity_conflict` has found nothing.
+        newest: The newest state of its table.
+        defined: The same with what the change does to the metadata.
+        reader: Reads manifests.
 
     Raises:
         StorageError: What others have committed cannot be read.
     """
-    base, head = change.metadata, newest.metadata
-    if base.table_uuid != head.table_uuid:
-        return Conflict("the table was dropped and made anew since the transaction read it")
-    conflict = _schema_conflict(change.files, base, head)
+    base, head = change.base.metadata, newest.metadata
+    conflict = _schema_conflict(change, defined)
     if conflict is not None:
         return conflict
-    if isinstance(change.reads, AlwaysFalse) and not (change.files.removed or change.files.deleted):
+    replaced = change.definition.replacement is not None  # then no file of the base matters to the ones that come
+    if replaced or (isinstance(change.reads, AlwaysFalse) and not (change.files.removed or change.files.deleted)):
         return None
-    since = _snapshots_since(base.current_snapshot_id, head)
+    since = _snapshots_since(_snapshot_id(base, change.ref), head, change.ref)
     if since is None:
         return Conflict("the snapshot that was read is no longer in the table's history", head.current_snapshot_id)
     files = _FileCheck(change, head)
@@ -179,7 +201,7 @@ class _ReadCheck:
             base = self._change.base
             self._of_base = {
                 file.file_path: file
-                for manifest in self._reader.read_list(base.metadata.current_snapshot(), base.io)
+                for manifest in self._reader.read_list(base.metadata.snapshot_by_name(self._change.ref), base.io)
                 if manifest.content == ManifestContent.DATA and self._tests.manifest_may_match(manifest)
                 for file in self._reader.read(manifest, base.io)
             }
@@ -194,10 +216,15 @@ def _told(snapshot: Snapshot) -> str:
     return f"snapshot {snapshot.snapshot_id} ({_operation(snapshot).value})"
 
 
-def _snapshots_since(base_id: int | None, head: TableMetadata) -> list[Snapshot] | None:
+def _snapshot_id(metadata: TableMetadata, ref: str) -> int | None:
+    known = metadata.refs.get(ref)
+    return known.snapshot_id if known is not None else None
+
+
+def _snapshots_since(base_id: int | None, head: TableMetadata, ref: str) -> list[Snapshot] | None:
     """The snapshots after the base, oldest first; None when the base is not among the ancestors of the newest."""
     found: list[Snapshot] = []
-    snapshot = head.current_snapshot()
+    snapshot = head.snapshot_by_name(ref)
     while snapshot is not None and snapshot.snapshot_id != base_id:
         found.append(snapshot)
         parent_id = snapshot.parent_snapshot_id
@@ -212,14 +239,18 @@ def _snapshots_since(base_id: int | None, head: TableMetadata) -> list[Snapshot]
     return found[::-1]
 
 
-def _schema_conflict(files: FileChange, base: TableMetadata, head: TableMetadata) -> Conflict | None:
-    """Whether the table no longer takes the files as they were written."""
+def _schema_conflict(change: TableChange, head: TableMetadata) -> Conflict | None:
+    """Whether the table, as the change defines it, no longer takes the files as they were written."""
+    files, base = change.files, change.metadata
     specs = head.specs()
     for spec_id in sorted({file.spec_id for file in files.new_files}):
         if spec_id not in specs or specs[spec_id].fields != base.specs()[spec_id].fields:
             return Conflict(f"partition spec {spec_id}, under which files were written, was removed", _current(head))
     if not files.added or base.current_schema_id == head.current_schema_id:
         return None
+    if change.definition and base.last_column_id != head.last_column_id:
+        text = "columns were added meanwhile, and rows were written with the ids that they now have"
+        return Conflict(text, _current(head))
     written = {field.field_id for field in base.schema().fields}
     for field in head.schema().fields:
         if field.required and field.field_id not in written and field.initial_default is None:

@@ -3,17 +3,20 @@
 Several transactions may meet in one fold, because commits of one process to one table are combined. Each keeps its own
 snapshot: they are stacked in order, every one on top of the last, and swapped in together. A table that was only read
 takes part with a move that changes nothing, so that it is held still while the others move.
+
+What a transaction did to the metadata of a table comes before its snapshot: it is worked out anew for the state it is
+put on, since the ids that columns, specs and sort orders get depend on that.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 
 from pyiceberg.manifest import DataFile
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import (
     CHANGED_PARTITION_COUNT_PROP,
     Snapshot,
@@ -25,19 +28,22 @@ from pyiceberg.table.update import (
     AddSnapshotUpdate,
     AssertRefSnapshotId,
     AssertTableUUID,
+    RemoveSnapshotRefUpdate,
     SetPropertiesUpdate,
     SetSnapshotRefUpdate,
     TableRequirement,
     TableUpdate,
 )
 
+from icefusion.bridge.evolution import requirements
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
 from icefusion.commit.catalog import StagedTable, TableHandle
+from icefusion.commit.definitions import define, is_defined
 from icefusion.commit.idempotency import SUMMARY_KEY, Landed, find_landed, recorded
 from icefusion.commit.manifests import ManifestStage
 from icefusion.commit.metadata import apply_updates
-from icefusion.commit.operations import Change, CreateChange, FileChange
+from icefusion.commit.operations import Change, CreateChange, FileChange, TableChange
 from icefusion.commit.swap import Move
 from icefusion.config import WriteProperties
 from icefusion.errors import StorageError
@@ -72,10 +78,30 @@ class Stage:
     @property
     def changes_table(self) -> bool:
         """Whether there is anything to commit; a table that was only read has nothing."""
-        return bool(self.files) or isinstance(self.change, CreateChange)
+        if isinstance(self.change, CreateChange):
+            return True
+        return bool(self.files or self.change.definition or self.change.dropped)
 
-    def landed_in(self, head: TableHandle | None) -> bool:
-        """Whether this change stands in the history of a state."""
+    @property
+    def operation(self) -> str:
+        """What the change is called in reports."""
+        if isinstance(self.change, CreateChange):
+            return self.files.operation.value if self.files else "create"
+        if self.files:
+            return self.files.operation.value
+        if self.change.dropped:
+            return "drop"
+        return "alter" if self.change.definition.replacement is None else "replace table"
+
+    def landed_in(self, head: TableHandle | None, written: Collection[str] = ()) -> bool:
+        """Whether this change stands in the history of a state.
+
+        Args:
+            head: The newest state of the table; None where there is none.
+            written: Metadata files that attempts of unknown outcome wrote for it.
+        """
+        if isinstance(self.change, TableChange) and self.change.dropped:
+            return head is None or head.metadata.table_uuid != self.change.metadata.table_uuid
         if head is None:
             return False
         if self.files:
@@ -84,7 +110,12 @@ class Stage:
             # The snapshot may have expired since.
             landed = find_landed(head.metadata, self.change.idempotency_key)
             return landed is not None and landed.snapshot_id == self.snapshot_id
-        return head.metadata.table_uuid == self.change.metadata.table_uuid
+        if isinstance(self.change, CreateChange):
+            return head.metadata.table_uuid == self.change.metadata.table_uuid
+        if written:
+            known = {head.metadata_location, *(entry.metadata_file for entry in head.metadata.metadata_log)}
+            return not known.isdisjoint(written)
+        return is_defined(self.change.base.metadata, head.metadata, self.change.definition)
 
     def leftovers(self, landed: TableHandle | None) -> list[str]:
         """What was written and belongs to nothing: all of it, or what the landed snapshot does not need."""
@@ -98,7 +129,7 @@ class Stage:
 
     def snapshot_on(self, metadata: TableMetadata, clock: Clock) -> Snapshot:
         """This change as the next snapshot of a state."""
-        parent = metadata.current_snapshot()
+        parent = metadata.snapshot_by_name(self.change.ref)
         own = self._manifests.added_manifests(self.files)
         existing, removed = self._manifests.without(
             metadata, self.reader.read_list(parent, self.change.base.io), self.files
@@ -148,14 +179,22 @@ class Stage:
 
 
 class TableFold:
-    """The changes to one table, stacked on top of one state of it."""
+    """The changes to one table, stacked on top of one state of it.
+
+    Attributes:
+        metadata: The state with the changes so far.
+        dropped: Whether the table goes.
+    """
 
     def __init__(self, base: TableHandle | StagedTable, clock: Clock) -> None:
         self._base = base
         self._clock = clock
-        self._snapshots: list[Snapshot] = []
+        self._updates: list[TableUpdate] = []
+        self._branches: dict[str, Snapshot] = {}
+        self._held: set[str] = set()
         self._landed: list[Landed] = []
         self.metadata = base.metadata
+        self.dropped = False
 
     @property
     def creates(self) -> bool:
@@ -168,14 +207,39 @@ class TableFold:
         handle = self._base.handle if isinstance(self._base, StagedTable) else self._base
         return handle.with_state(self.metadata, handle.metadata_location)
 
+    def defined(self, change: TableChange) -> TableMetadata:
+        """The state that a change's files would be put on: this one, with what the change does to the metadata.
+
+        Raises:
+            SQLError: The definition names something that is not there any more.
+            SchemaError: It cannot be done to this state.
+        """
+        return define(self.metadata, change.definition, self._clock)[0] if change.definition else self.metadata
+
     def add(self, stage: Stage) -> None:
         """Put a change on top; one without files makes no snapshot."""
+        change = stage.change
+        if isinstance(change, TableChange):
+            if change.dropped:
+                self.dropped = True
+                return
+            if change.definition:
+                self.metadata, updates = define(self.metadata, change.definition, self._clock)
+                self._updates += updates
+                for update in updates:
+                    if isinstance(update, SetSnapshotRefUpdate | RemoveSnapshotRefUpdate):
+                        self._branches.pop(update.ref_name, None)
+            if not stage.changes_table:
+                self._held.add(change.ref)
         if not stage.files:
             return
         snapshot = stage.snapshot_on(self.metadata, self._clock)
-        updates = (AddSnapshotUpdate(snapshot=snapshot), _branch_to(snapshot, self._base.metadata))
-        self.metadata = apply_updates(self.metadata, updates, base_location=None, clock=self._clock)
-        self._snapshots.append(snapshot)
+        added: list[TableUpdate] = [AddSnapshotUpdate(snapshot=snapshot)]
+        self._updates += added
+        if change.published:
+            added.append(_branch_to(snapshot, change.ref, self.metadata))
+            self._branches[change.ref] = snapshot
+        self.metadata = apply_updates(self.metadata, added, base_location=None, clock=self._clock)
         landed = stage.landed_record(self._clock)
         if landed is not None:
             self._landed.append(landed)
@@ -183,25 +247,25 @@ class TableFold:
     def move(self) -> Move:
         """The step from the base to the state with all changes."""
         base = self._base.metadata
-        updates: list[TableUpdate] = [AddSnapshotUpdate(snapshot=snapshot) for snapshot in self._snapshots]
-        if self._snapshots:
-            updates.append(_branch_to(self._snapshots[-1], base))
+        updates = [*self._updates, *(_branch_to(last, ref, self.metadata) for ref, last in self._branches.items())]
         if self._landed:
-            updates.append(SetPropertiesUpdate(updates=recorded(base.properties, self._landed)))
-        requirements: tuple[TableRequirement, ...] = ()
-        if not isinstance(self._base, StagedTable):
-            requirements = (
-                AssertTableUUID(uuid=base.table_uuid),
-                AssertRefSnapshotId(ref=MAIN_BRANCH, snapshot_id=base.current_snapshot_id),
-            )
-        return Move(self._base, tuple(updates), requirements)
+            updates.append(SetPropertiesUpdate(updates=recorded(self.metadata.properties, self._landed)))
+        if isinstance(self._base, StagedTable):
+            return Move(self._base, tuple(updates), ())
+        needed: list[TableRequirement] = [AssertTableUUID(uuid=base.table_uuid)]
+        needed += requirements(base, self._updates)
+        stated = {requirement.ref for requirement in needed if isinstance(requirement, AssertRefSnapshotId)}
+        for ref in sorted((self._held | self._branches.keys()) - stated):
+            known = base.refs.get(ref)
+            needed.append(AssertRefSnapshotId(ref=ref, snapshot_id=known.snapshot_id if known is not None else None))
+        return Move(self._base, tuple(updates), tuple(needed), drops=self.dropped)
 
 
-def _branch_to(snapshot: Snapshot, base: TableMetadata) -> SetSnapshotRefUpdate:
-    """Move the main branch to a snapshot, its retention settings kept."""
-    ref = base.refs.get(MAIN_BRANCH)
+def _branch_to(snapshot: Snapshot, name: str, head: TableMetadata) -> SetSnapshotRefUpdate:
+    """Move a branch to a snapshot, its retention settings kept."""
+    ref = head.refs.get(name)
     return SetSnapshotRefUpdate(
-        ref_name=MAIN_BRANCH,
+        ref_name=name,
         type=SnapshotRefType.BRANCH,
         snapshot_id=snapshot.snapshot_id,
         min_snapshots_to_keep=ref.min_snapshots_to_keep if ref is not None else None,

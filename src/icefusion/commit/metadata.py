@@ -41,7 +41,9 @@ def apply_updates(
     for update in updates:
         metadata = _apply_table_update(update, metadata, context)
     changes: dict[str, object] = {}
-    if metadata.last_updated_ms == base.last_updated_ms:
+    if metadata is base and base_location is None:
+        return base
+    if metadata.last_updated_ms <= base.last_updated_ms:
         # Time may not run backwards within a table's history, whatever this machine's clock says.
         changes["last_updated_ms"] = max(clock.now_ms(), base.last_updated_ms)
     if base_location is not None:

@@ -12,14 +12,19 @@ from dataclasses import dataclass, field
 
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression
 from pyiceberg.manifest import DataFile
+from pyiceberg.partitioning import PartitionSpec
+from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
+from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.sorting import SortOrder
 
 from icefusion.bridge.positions import Positions
 from icefusion.commit.catalog import StagedTable, TableHandle
 from icefusion.reports import RowCounts
+from icefusion.sql.alterations import Alteration
 
-__all__ = ["Change", "CreateChange", "FileChange", "TableChange"]
+__all__ = ["Change", "CreateChange", "Definition", "FileChange", "Replacement", "TableChange"]
 
 
 @dataclass(frozen=True)
@@ -59,15 +64,57 @@ class FileChange:
 
 
 @dataclass(frozen=True)
-class TableChange:
-    """Everything one transaction did to one existing table: it becomes one snapshot, or none if it was only read.
+class Replacement:
+    """What a table begins anew with: its rows are gone, its history stays (``CREATE OR REPLACE TABLE``).
 
     Attributes:
-        base: The table as the transaction saw it. Files are bound to its schema and specs.
-        files: What was done.
+        schema: Its columns; their ids are given anew on top of those that the table has had.
+        spec: Its partition spec, bound to this schema.
+        sort_order: Its sort order, likewise.
+        properties: Its properties.
+        location: Where new files go; None where they went before.
+    """
+
+    schema: Schema
+    spec: PartitionSpec
+    sort_order: SortOrder
+    properties: Mapping[str, str] = field(default_factory=dict)
+    location: str | None = None
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What happens to a table's metadata besides its rows. It names things and no ids, so it can be done over again.
+
+    Attributes:
+        replacement: What the table begins anew with; before all else.
+        actions: What is altered, in order.
+    """
+
+    replacement: Replacement | None = None
+    actions: tuple[Alteration, ...] = ()
+
+    def __bool__(self) -> bool:
+        return self.replacement is not None or bool(self.actions)
+
+
+@dataclass(frozen=True)
+class TableChange:
+    """Everything one transaction did to one branch of an existing table.
+
+    It becomes one snapshot, or none where no rows were changed, or none of anything where the table was only read.
+
+    Attributes:
+        base: The table as the transaction first saw it.
+        files: What was done to its rows.
         summary: Further entries for the snapshot summary.
         idempotency_key: The caller's key, under which this may land once.
         reads: The rows of the table that must be as they were read; none of them unless it is serializable.
+        definition: What was done to its metadata.
+        defined: The metadata with that done; None where nothing was. Files are bound to its schemas and specs.
+        ref: The branch.
+        published: Whether the branch moves to the snapshot; otherwise it only lies in the table, to be published later.
+        dropped: Whether the table goes out of the catalog, and nothing else happens to it; its files stay in storage.
     """
 
     base: TableHandle
@@ -75,16 +122,26 @@ class TableChange:
     summary: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
     reads: BooleanExpression = field(default_factory=AlwaysFalse)
+    definition: Definition = field(default_factory=Definition)
+    defined: TableMetadata | None = None
+    ref: str = MAIN_BRANCH
+    published: bool = True
+    dropped: bool = False
 
     @property
     def name(self) -> str:
-        """The table's full name."""
-        return self.base.name
+        """The table's full name, and the branch unless it is the main one."""
+        return self.base.name if self.ref == MAIN_BRANCH else f"{self.base.name}.branch_{self.ref}"
+
+    @property
+    def identifier(self) -> tuple[str, ...]:
+        """Namespace parts and table name."""
+        return self.base.identifier
 
     @property
     def metadata(self) -> TableMetadata:
         """The metadata that the files were written under."""
-        return self.base.metadata
+        return self.defined or self.base.metadata
 
 
 @dataclass(frozen=True)
@@ -95,11 +152,18 @@ class CreateChange:
     files: FileChange = field(default_factory=FileChange)
     summary: Mapping[str, str] = field(default_factory=dict)
     idempotency_key: str | None = None
+    ref: str = MAIN_BRANCH
+    published: bool = True
 
     @property
     def name(self) -> str:
-        """The table's full name."""
-        return self.base.name
+        """The table's full name, and the branch unless it is the main one."""
+        return self.base.name if self.ref == MAIN_BRANCH else f"{self.base.name}.branch_{self.ref}"
+
+    @property
+    def identifier(self) -> tuple[str, ...]:
+        """Namespace parts and table name."""
+        return self.base.handle.identifier
 
     @property
     def metadata(self) -> TableMetadata:

@@ -32,7 +32,7 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
 )
 from pyiceberg.table.update import AssertCreate, TableRequirement, TableUpdate
-from sqlalchemy import Connection, RootTransaction, insert, update
+from sqlalchemy import Connection, Delete, RootTransaction, Update, delete, insert, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from icefusion.clock import Clock
@@ -51,6 +51,7 @@ __all__ = [
     "SwapOutcome",
     "Swapped",
     "Unknown",
+    "can_drop_in_swap",
     "can_swap_many",
     "hold_rows",
     "swap",
@@ -73,11 +74,13 @@ class Move:
         base: The newest known state, or the first state of a table that is to be created.
         updates: What changes.
         requirements: What must still hold for it.
+        drops: Whether the table goes out of the catalog instead; only where `can_drop_in_swap`.
     """
 
     base: TableHandle | StagedTable
     updates: tuple[TableUpdate, ...]
     requirements: tuple[TableRequirement, ...]
+    drops: bool = False
 
 
 @dataclass(frozen=True)
@@ -174,6 +177,11 @@ def hold_rows(client: CatalogClient, identifiers: Sequence[tuple[str, ...]]) -> 
     return HeldRows(connection, transaction)
 
 
+def can_drop_in_swap(client: CatalogClient) -> bool:
+    """Whether a table can be dropped together with changes to others, all or none."""
+    return isinstance(client.catalog, SqlCatalog)
+
+
 def can_swap_many(client: CatalogClient) -> bool:
     """Whether several tables can be moved all or none."""
     catalog = client.catalog
@@ -252,7 +260,7 @@ class _SqlSwap:
         for requirement in move.requirements:
             requirement.validate(None if staged else handle.metadata)
         base_location = None if staged else handle.metadata_location
-        if not move.updates and not staged:
+        if move.drops or (not move.updates and not staged):
             return handle
         metadata = apply_updates(handle.metadata, move.updates, base_location=base_location, clock=self._clock)
         location = next_metadata_location(metadata, base_location)
@@ -313,11 +321,12 @@ class _SqlSwap:
                 return Refused(translate(TableAlreadyExistsError(), f"table {state.name}"))
             return None
         base = move.base.metadata_location
-        statement = (
-            update(table)
-            .where(*row_filter(self._catalog.name, state.identifier), table.c.metadata_location == base)
-            .values(metadata_location=state.metadata_location, previous_metadata_location=base)
-        )
+        rows = (*row_filter(self._catalog.name, state.identifier), table.c.metadata_location == base)
+        if move.drops:
+            statement: Delete | Update = delete(table).where(*rows)
+        else:
+            new = {"metadata_location": state.metadata_location, "previous_metadata_location": base}
+            statement = update(table).where(*rows).values(new)
         if connection.execute(statement).rowcount != 1:
             return Lost(f"table {state.name} was changed by another commit")
         return None
@@ -328,6 +337,9 @@ class _SqlSwap:
 
     def _settle(self, moves: Sequence[Move], states: Sequence[TableHandle]) -> None:
         for move, state in zip(moves, states, strict=True):
+            if move.drops:
+                self._client.forget(state.identifier)
+                continue
             self._client.remember(state)
             delete_files(state.io, dropped_metadata_files(move.base.metadata, state.metadata))
 

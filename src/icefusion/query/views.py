@@ -34,6 +34,7 @@ class TableView:
         deleted: Rows that the transaction has deleted, in files of either kind. Not to be changed once it is here.
         excluded: More rows that are not to be seen by this one scan; likewise.
         only: Paths of the data files to read; None for all.
+        ref: The branch that this is the newest state of; None where an earlier version was asked for.
         with_identity: Whether `FILE_COLUMN` and `POSITION_COLUMN` stand behind the table's own columns: the file as the
             engine names it (no scheme, no leading slash; `PlannedQuery.files_by_name` knows it), and the row's place in
             it, from 0.
@@ -50,6 +51,7 @@ class TableView:
     excluded: Positions | None = None
     only: frozenset[str] | None = None
     with_identity: bool = False
+    ref: str | None = None
 
 
 def view_schema(schema: Schema, *, with_identity: bool = False) -> pa.Schema:

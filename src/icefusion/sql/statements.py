@@ -66,6 +66,7 @@ __all__ = [
     "Merge",
     "MergeClause",
     "Name",
+    "NamespaceDefinition",
     "OnConflict",
     "Overwrite",
     "ParameterValue",
@@ -80,6 +81,7 @@ __all__ = [
     "Show",
     "SortTerm",
     "Statement",
+    "TableDefinition",
     "TableReference",
     "TimeAsOf",
     "TransformTerm",
@@ -549,20 +551,16 @@ class Rollback:
     """``ROLLBACK [TRANSACTION | WORK]``."""
 
 
+TableDefinition = CreateTable | AlterTable | RenameTable | DropTable
+"""Statements that say what a table is."""
+
+NamespaceDefinition = CreateNamespace | AlterNamespace | DropNamespace
+"""Statements that say which namespaces there are."""
+
 ViewDefinition = CreateView | AlterView | RenameView | DropView
 """Statements that say what a view is."""
 
-Definition = (
-    CreateTable
-    | AlterTable
-    | RenameTable
-    | DropTable
-    | CreateNamespace
-    | AlterNamespace
-    | DropNamespace
-    | ViewDefinition
-)
-"""Statements that change what the catalog lists."""
+Definition = TableDefinition | NamespaceDefinition | ViewDefinition
 
 Statement = (
     Query
