@@ -250,9 +250,9 @@ class DefinitionExecutor:
         for action in statement.actions:
             settled = self._settled(action, pinned, state)
             if isinstance(settled, SetRequired) and settled.required:
-                self._check_not_null(settled, state.defined(pinned, Definition(actions=tuple(actions))), pinned, state)
+                self._check_not_null(settled, state.defined(pinned, Definition(steps=(tuple(actions),))), pinned, state)
             actions.append(settled)
-        state.stage_definition(pinned, Definition(actions=tuple(actions)))
+        state.stage_definition(pinned, Definition(steps=(tuple(actions),)))
 
     def _settled(self, action: Alteration, pinned: PinnedTable, state: TransactionState) -> Alteration:
         """An action that says the same whatever becomes of the table: a branch is made at the snapshot seen now."""

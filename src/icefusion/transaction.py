@@ -449,7 +449,7 @@ class TransactionState:
             elif definition.replacement is not None:
                 table.definition = definition
             else:
-                table.definition = replace(table.definition, actions=table.definition.actions + definition.actions)
+                table.definition = replace(table.definition, steps=table.definition.steps + definition.steps)
             for other in self._tables.values():
                 if other.table is table and not isinstance(other.reads, AlwaysFalse):
                     other.reads = AlwaysTrue()  # the names in it may mean something else now

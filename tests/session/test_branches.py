@@ -94,7 +94,7 @@ def test_commits_to_the_same_branch_are(dev, folder) -> None:
     dev.sql("DELETE FROM ns.t.branch_dev WHERE id = 1", write_mode="copy-on-write")
     with ice.connect(folder) as other:
         other.sql("DELETE FROM ns.t.branch_dev WHERE id = 2", write_mode="copy-on-write")
-    with pytest.raises(ice.CommitConflictError, match="depends on rows|removed"):
+    with pytest.raises(ice.CommitConflictError, match=r"depends on rows|removed"):
         dev.sql("COMMIT")
     assert seen_outside(folder, "dev") == [1]
 

@@ -27,8 +27,8 @@ def define(
     if new is not None:
         updates = replacement(metadata, new.schema, new.spec, new.sort_order, new.properties, new.location)
         metadata = apply_updates(metadata, updates, base_location=None, clock=clock)
-    if definition.actions:
-        altered = alter(metadata, definition.actions)
+    for step in definition.steps:
+        altered = alter(metadata, step)
         metadata = apply_updates(metadata, altered, base_location=None, clock=clock)
         updates += altered
     return metadata, updates

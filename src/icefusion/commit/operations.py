@@ -88,14 +88,20 @@ class Definition:
 
     Attributes:
         replacement: What the table begins anew with; before all else.
-        actions: What is altered, in order.
+        steps: What is altered, in order. Files may have been written under the schema and spec that a step left, so it
+            is a step again when it is done over.
     """
 
     replacement: Replacement | None = None
-    actions: tuple[Alteration, ...] = ()
+    steps: tuple[tuple[Alteration, ...], ...] = ()
 
     def __bool__(self) -> bool:
-        return self.replacement is not None or bool(self.actions)
+        return self.replacement is not None or bool(self.steps)
+
+    @property
+    def actions(self) -> tuple[Alteration, ...]:
+        """All that is altered."""
+        return tuple(action for step in self.steps for action in step)
 
 
 @dataclass(frozen=True)
