@@ -21,11 +21,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, Or
-from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
+from pyiceberg.table.refs import MAIN_BRANCH
 
 from icefusion.changes.staging import RowChange, Staging
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, find_identifier
-from icefusion.commit.catalogs import check_together
+from icefusion.commit.catalogs import check_together, owner_of
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
 from icefusion.commit.definitions import define
@@ -35,10 +35,9 @@ from icefusion.commit.swap import can_drop_in_swap
 from icefusion.config import Isolation
 from icefusion.errors import BindError, NamespaceNotFoundError, TableNotFoundError, TransactionError
 from icefusion.generated_tables import find_generated, tables_told_of
-from icefusion.naming import find_name, nearest
 from icefusion.query.generated import GeneratedSource
 from icefusion.query.scan import TableView
-from icefusion.query.travel import Travel, named_version, resolve_named, resolve_version
+from icefusion.query.travel import Travel, find_ref, named_version, resolve_named, resolve_version
 from icefusion.reports import CommitReport, Reporter, tell
 from icefusion.session_views import SessionViews
 from icefusion.sql.basics import Identifier
@@ -53,8 +52,6 @@ if TYPE_CHECKING:
 __all__ = ["Isolation", "Status", "Transaction", "TransactionState"]
 
 logger = logging.getLogger("icefusion")
-
-BRANCH_PREFIX = "branch_"
 
 Place = tuple[tuple[str, ...], str]
 """The identifier of a table, and the name of one of its branches."""
@@ -225,24 +222,14 @@ class TransactionState:
 
     def _find_branch(self, name: Name) -> Place | None:
         """The branch that a name like ``ns.t.branch_b`` stands for; None where there is no such table."""
-        last = name.parts[-1]
-        if len(name.parts) < 3 or not last.text.casefold().startswith(BRANCH_PREFIX):
+        named = named_version(name)
+        if named is None or not isinstance(named.value, Identifier) or named.kind != "branch":
             return None
         try:
-            pinned = self.pin(Name(name.parts[:-1], name.offset))
+            handle = self.pin(named.table).handle
         except (TableNotFoundError, NamespaceNotFoundError):
             return None
-        refs = pinned.handle.metadata.refs
-        branches = [ref for ref, known in refs.items() if known.snapshot_ref_type == SnapshotRefType.BRANCH]
-        wanted = Identifier(last.text[len(BRANCH_PREFIX) :], last.quoted)
-        found = find_name(wanted, branches)
-        if found is None:
-            near = nearest(wanted.text, branches)
-            raise TableNotFoundError(
-                f"table {pinned.handle.name} has no branch {wanted.text}",
-                hint=f"did you mean {near}?" if near else f"its branches: {', '.join(sorted(branches)) or 'none yet'}",
-            )
-        return self._pin_handle(pinned.handle, found)
+        return self._pin_handle(handle, find_ref(handle.name, handle.metadata, named.value, "branch"))
 
     def pin_together(self, names: Iterable[Name]) -> None:
         """Pin tables, those that are not pinned yet in states that all held at one moment.
@@ -308,13 +295,19 @@ class TransactionState:
                 pinned = self.pin(named.table)
             except (TableNotFoundError, NamespaceNotFoundError):
                 raise missing from None
-            if version is not None:
-                hint = f"read {named.table} at a version, or {name}"
-                raise BindError(f"{name} names a version already", hint=hint) from None
-            return pinned, resolve_named(pinned.handle.name, pinned.handle.metadata, named)
-        if version is None:
-            return pinned, None
-        return pinned, resolve_version(pinned.handle.name, pinned.handle.metadata, version)
+            travel = resolve_named(pinned.handle.name, pinned.handle.metadata, named)
+            is_named = True
+        else:
+            if version is None:
+                return pinned, None
+            travel = resolve_version(pinned.handle.name, pinned.handle.metadata, version)
+            is_named = pinned.ref != MAIN_BRANCH
+        if is_named and version is not None:
+            raise BindError(f"{name} names a version already", hint=f"read the table at a version, or {name}")
+        if travel.branch is None:
+            return pinned, travel
+        with self._lock:  # a branch goes on: what this transaction has written to it is read as well
+            return self._tables[self._pin_handle(pinned.handle, travel.branch)], None
 
     def view_of(self, pinned: PinnedTable) -> TableView:
         """A table as it is for the statements of this transaction."""
@@ -475,10 +468,11 @@ class TransactionState:
                 del self._states[key]
                 self._names = {known: place for known, place in self._names.items() if place[0] != key}
                 return
-            if not can_drop_in_swap(self.client):
+            owner = owner_of(self.client, table.base)
+            if not can_drop_in_swap(owner):
                 raise TransactionError(
-                    f"table {name} cannot be dropped inside a transaction: catalog {self.client.name} "
-                    f"({type(self.client.catalog).__name__}) drops tables at once",
+                    f"table {name} cannot be dropped inside a transaction: catalog {owner.name} "
+                    f"({type(owner.catalog).__name__}) drops tables at once",
                     hint="COMMIT or ROLLBACK first",
                 )
             self._check_may_change(name)

@@ -122,7 +122,7 @@ def test_what_a_serializable_transaction_reads_of_a_branch_is_held_still(dev, fo
 
 @pytest.mark.parametrize("text", ["SELECT * FROM ns.t.branch_dav", "INSERT INTO ns.t.branch_dav VALUES (1, 'a')"])
 def test_an_unknown_branch_names_the_nearest(dev, text) -> None:
-    with pytest.raises(ice.TableNotFoundError, match="no branch dav") as caught:
+    with pytest.raises(ice.BindError, match="no branch dav") as caught:
         dev.sql(text)
     assert "did you mean dev?" in caught.value.hint
 
@@ -132,3 +132,40 @@ def test_a_writer_appends_to_a_branch(dev, folder) -> None:
     dev.table("ns.t.branch_dev").append(pa.table({"id": [8], "v": ["w"]}))
     assert seen_outside(folder, "dev") == [1, 2, 7, 8]
     assert seen_outside(folder, "main") == [1, 2]
+
+
+def test_a_branch_read_at_its_name_shows_what_the_transaction_wrote_to_it(dev) -> None:
+    """By whatever words a branch is named, it goes on; a tag or an id of the same snapshot stays what it is."""
+    table = dev.catalog.load_table("ns.t")
+    snapshot = table.current_snapshot().snapshot_id
+    table.manage_snapshots().create_tag(snapshot, "now").commit()
+    with dev.transaction() as tx:
+        tx.sql("INSERT INTO ns.t.branch_dev VALUES (3, 'c')")
+        tx.sql("DELETE FROM ns.t WHERE id = 1")
+        for name in (
+            "ns.t FOR VERSION AS OF 'dev'",
+            "ns.t AT (VERSION => 'dev')",
+            "ns.t.branch_dev",
+            "ns.t.BRANCH_dev",
+        ):
+            assert rows(dev, name) == [(1, "a"), (2, "b"), (3, "c")]
+        for name in ("ns.t", "ns.t FOR VERSION AS OF 'main'", "ns.t.branch_main"):
+            assert rows(dev, name) == [(2, "b")]
+        for name in ("ns.t.tag_now", f"ns.t VERSION AS OF {snapshot}", "ns.t FOR TIMESTAMP AS OF now()"):
+            assert rows(dev, name) == [(1, "a"), (2, "b")]
+    assert rows(dev, "ns.t VERSION AS OF 'dev'") == [(1, "a"), (2, "b"), (3, "c")]
+
+
+def test_a_branch_has_no_versions_of_its_own(dev) -> None:
+    for name in ("ns.t.branch_dev FOR VERSION AS OF 'dev'", "ns.t.branch_dev FOR TIMESTAMP AS OF now()"):
+        with pytest.raises(ice.BindError, match="names a version already"):
+            dev.sql(f"SELECT * FROM {name}")
+
+
+def test_a_branch_that_was_read_by_its_version_is_held_still(dev, folder) -> None:
+    dev.sql("CREATE TABLE ns.copy (n BIGINT)")
+    dev.sql("BEGIN; INSERT INTO ns.copy SELECT count(*) FROM ns.t FOR VERSION AS OF 'dev'")
+    with ice.connect(folder) as other:
+        other.sql("INSERT INTO ns.t.branch_dev VALUES (3, 'c')")
+    with pytest.raises(ice.CommitConflictError):
+        dev.sql("COMMIT")

@@ -30,7 +30,7 @@ from icefusion.errors import CatalogError, ConfigurationError, TransactionError
 from icefusion.naming import nearest
 from icefusion.sql.statements import Name
 
-__all__ = ["SessionCatalogs", "SessionCommitter", "check_together"]
+__all__ = ["SessionCatalogs", "SessionCommitter", "check_together", "owner_of"]
 
 _ALIAS = re.compile(r"[^\W\d]\w*")
 
@@ -216,6 +216,11 @@ class SessionCommitter(Committer):
 
     def _owner(self, change: Change) -> CatalogClient:
         return self._catalogs.of(change.base)
+
+
+def owner_of(client: CatalogClient, table: TableHandle) -> CatalogClient:
+    """Which catalog a table belongs to."""
+    return client.of(table) if isinstance(client, SessionCatalogs) else client
 
 
 def check_together(client: CatalogClient, name: str, others: Sequence[str]) -> None:
