@@ -27,7 +27,7 @@ import icefusion as ice
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.commit.catalog import TableHandle
 from icefusion.commit.cleanup import delete_files
-from icefusion.commit.conflicts import Conflict, find_conflict
+from icefusion.commit.conflicts import Conflict, find_conflict, find_identity_conflict
 from icefusion.commit.idempotency import KEYS_MAX_PROPERTY, SUMMARY_KEY, Landed, find_landed, recorded
 from icefusion.commit.operations import FileChange, TableChange
 from icefusion.commit.retry import Attempts
@@ -147,7 +147,9 @@ def append(table: Table, *, spec_id: int = 0) -> TableChange:
 
 
 def conflict(table: Table, newest: TableHandle, change: TableChange | None = None) -> Conflict | None:
-    return find_conflict(change or append(table), newest, ManifestReader())
+    change = change or append(table)
+    conflict = find_identity_conflict(change, newest.metadata)
+    return conflict or find_conflict(change, newest, newest.metadata, ManifestReader())
 
 
 def test_an_append_to_an_unchanged_table_has_no_conflict(table) -> None:
