@@ -253,8 +253,8 @@ class TransactionState:
 
     def used(self, identifier: tuple[str, ...]) -> TableHandle | None:
         """The state in which this transaction sees a table that it has used; None for others."""
-        pinned = self._tables.get(identifier)
-        return None if pinned is None else pinned.handle
+        state = self._states.get(identifier)
+        return None if state is None else state.handle
 
     def has_table(self, name: Name) -> bool:
         """Whether a name stands for a table of the catalog."""
@@ -405,6 +405,7 @@ class TransactionState:
                     hint="write CREATE OR REPLACE TABLE instead of DROP and CREATE, or COMMIT in between",
                 )
             self._states[key] = TableState.of(staged)
+            self._absent.clear()
             self._names = {name: place for name, place in self._names.items() if place[0] != key}
             pinned = self._tables[key, MAIN_BRANCH] = PinnedTable(self._states[key])
             if change is not None:
