@@ -176,11 +176,13 @@ class Seen:
 
     Attributes:
         rows: The ids in each table, sorted.
+        columns: The names of the columns of each table.
         missing: Files that metadata names and the disk lacks.
         leftovers: Files on the disk that no metadata names.
     """
 
     rows: dict[str, list[int]] = field(default_factory=dict)
+    columns: dict[str, list[str]] = field(default_factory=dict)
     missing: set[str] = field(default_factory=set)
     leftovers: set[str] = field(default_factory=set)
 
@@ -311,6 +313,7 @@ class Warehouse:
             known = self._known.get(table.metadata_location)
             files = known[1] if known else look_inside(table).files
             referenced |= files
+            seen.columns[identifier[-1]] = table.schema().column_names
             seen.missing |= {path for path in files if not Path(path).exists()}
             if not seen.missing:
                 rows = known[0] if known else sorted(table.scan().to_arrow()["id"].to_pylist())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 
 import pyarrow as pa
@@ -31,6 +31,8 @@ class Write:
         keyed: Whether it carries an idempotency key.
         raced: Whether somebody else commits 99 to the first table while the first attempt is under way.
         takes: Which ids it removes from the first table.
+        columns: The columns of tables that it alters.
+        drops: A table that is gone afterwards.
     """
 
     run: Callable[[ice.Session], object]
@@ -38,6 +40,8 @@ class Write:
     keyed: bool = False
     raced: bool = False
     takes: Callable[[int], bool] = lambda _: False
+    columns: dict[str, list[str]] = field(default_factory=dict)
+    drops: str | None = None
 
     @property
     def table(self) -> str:
@@ -97,6 +101,15 @@ def changes_rolled_back(session: ice.Session) -> None:
         tx.rollback()
 
 
+def definitions(session: ice.Session) -> None:
+    """Tables are altered, made and dropped together with rows."""
+    with session.transaction(idempotency_key="k") as tx:
+        tx.sql("ALTER TABLE ns.t ADD COLUMN IF NOT EXISTS more INT")
+        tx.sql("INSERT INTO ns.t VALUES (7, 70)")
+        tx.sql("CREATE TABLE ns.c AS SELECT id + 1 AS id FROM ns.t WHERE more = 70")
+        tx.sql("DROP TABLE IF EXISTS ns.u")
+
+
 UPDATE = "UPDATE ns.k SET id = id + 100 WHERE id IN (1, 4)"
 DELETE = "DELETE FROM ns.k WHERE id IN (1, 4)"
 MERGE = (
@@ -150,6 +163,27 @@ WRITES = {
         lambda s: s.sql("CREATE TABLE ns.c AS SELECT 7 AS id", idempotency_key="k"), {"c": [7]}, keyed=True
     ),
     "rolled_back": Write(rolled_back, {}),
+    "alter": Write(
+        lambda s: s.sql("ALTER TABLE ns.t ADD COLUMN IF NOT EXISTS x INT"),
+        {"t": []},
+        columns={"t": ["id", "x"]},
+        keyed=True,
+    ),
+    "alter_raced": Write(
+        lambda s: s.sql("ALTER TABLE ns.t ADD COLUMN IF NOT EXISTS x INT"),
+        {"t": []},
+        columns={"t": ["id", "x"]},
+        keyed=True,
+        raced=True,
+    ),
+    "replace": Write(
+        lambda s: s.sql("CREATE OR REPLACE TABLE ns.k AS SELECT id + 10 AS id FROM ns.k WHERE id < 3"),
+        {"k": [11, 12]},
+        takes=lambda _: True,
+    ),
+    "definitions": Write(
+        definitions, {"t": [7], "c": [8]}, columns={"t": ["id", "more"], "c": ["id"]}, drops="u", keyed=True
+    ),
     **CHANGES,
 }
 
@@ -192,6 +226,7 @@ class Trial:
         self.faults.deletes_fail = deletes_fail
         self.error: BaseException | None = None
         self.rows_before = warehouse.before.rows
+        self.columns_before = warehouse.before.columns
         warehouse.reset()
         if write.raced:
             self.faults.rival = self.rival
@@ -235,13 +270,22 @@ class Trial:
             table in self.seen.rows and Counter(self.seen.rows[table]) == self.write.after(table, before.get(table, ()))
             for table in self.write.adds
         ]
-        assert all(there) or self.seen.rows == before, f"a part landed: {self.seen.rows}"
+        there += [self.seen.columns.get(table) == columns for table, columns in self.write.columns.items()]
+        there += [self.write.drops not in self.seen.rows] if self.write.drops else []
+        untouched = self.seen.rows == before and self.seen.columns == self.columns_before
+        assert all(there) or untouched, f"a part landed: {self.seen.rows}"
         return bool(there) and all(there)
 
     @property
     def leftovers(self) -> set[str]:
-        """What this side left; the metadata files of a catalog that writes them itself are its own business."""
-        return {path for path in self.seen.leftovers if not (self.generic and path.endswith(".metadata.json"))}
+        """What this side left.
+
+        Not counted are the metadata files of a catalog that writes them itself, and what DROP TABLE keeps.
+        """
+        kept = {path for path in self.seen.leftovers if self.write.drops and f"/ns/{self.write.drops}/" in path}
+        return {
+            path for path in self.seen.leftovers - kept if not (self.generic and path.endswith(".metadata.json"))
+        }
 
     def judge(self) -> None:
         assert not self.seen.missing, "a file that metadata names was deleted"
@@ -318,7 +362,8 @@ def test_an_error_on_a_sql_catalog(warehouse, name) -> None:
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *product(("raced", "two_tables_keyed", "create_as_keyed"), ("interrupt", "dead")),
+        *product(("raced", "two_tables_keyed", "create_as_keyed", "definitions"), ("interrupt", "dead")),
+        ("alter_raced", "interrupt"),
         ("merge_raced", "interrupt"),
         ("changes", "dead"),
     ],
@@ -358,6 +403,10 @@ def test_other_faults_on_a_sql_catalog(warehouse, name, kind) -> None:
         ("overwrite_raced", "conflict"),
         ("update", "interrupt"),
         ("update_on_read", "dead"),
+        ("alter_raced", "reset"),
+        ("alter_raced", "conflict"),
+        ("alter", "interrupt"),
+        ("replace", "time_out"),
     ],
 )
 def test_faults_on_a_catalog_that_moves_one_table(warehouse, name, kind) -> None:
