@@ -283,9 +283,7 @@ class Trial:
         Not counted are the metadata files of a catalog that writes them itself, and what DROP TABLE keeps.
         """
         kept = {path for path in self.seen.leftovers if self.write.drops and f"/ns/{self.write.drops}/" in path}
-        return {
-            path for path in self.seen.leftovers - kept if not (self.generic and path.endswith(".metadata.json"))
-        }
+        return {path for path in self.seen.leftovers - kept if not (self.generic and path.endswith(".metadata.json"))}
 
     def judge(self) -> None:
         assert not self.seen.missing, "a file that metadata names was deleted"

@@ -54,7 +54,8 @@ def find_identity_conflict(change: TableChange, head: TableMetadata) -> Conflict
     base = change.base.metadata
     if base.table_uuid != head.table_uuid:
         return Conflict("the table was dropped and made anew since the transaction read it")
-    reason = overlap(base, head, change.definition.actions)
+    replaced = change.definition.replacement is not None  # what others altered is gone with all else
+    reason = None if replaced else overlap(base, head, change.definition.actions)
     if reason is not None:
         return Conflict(reason, head.current_snapshot_id)
     if change.ref != MAIN_BRANCH and change.ref in base.refs and change.ref not in head.refs:
