@@ -35,7 +35,7 @@ def check(history: History, warehouse: Warehouse) -> None:
         _check_line(table)
     histories = {name: keyed.states(table, SUMMARY_KEY) for name, table in keyed_tables.items()}
     keyed.check_changes(history.changes, history.keyed_reads, histories)
-    _check_writes(history, snapshots)
+    _check_writes(history, snapshots, tables["t"].schema().column_names)
     _check_counts(history, snapshots["t"])
     _check_reads(history)
     _check_fleeting(history, warehouse)
@@ -60,18 +60,21 @@ def _check_totals(table: Table, snapshots_rows: list[list[int]]) -> None:
         assert snapshot.summary["total-records"] == str(rows), "a total is wrong"
 
 
-def _check_writes(history: History, snapshots: dict[str, list[list[int]]]) -> None:
+def _check_writes(history: History, snapshots: dict[str, list[list[int]]], columns: list[str]) -> None:
     found = {name: Counter(row % ROW for added in all_added for row in added) for name, all_added in snapshots.items()}
     for name, rows in found.items():
         doubled = [row for row, times in rows.items() if times > 1]
         assert not doubled, f"rows {doubled} of {name} are there more than once"
         asked = {row for write in history.writes for row in write.rows.get(name, ())}
         assert set(rows) <= asked, "rows that nobody wrote"
+    assert set(columns) <= {"id", *(write.column for write in history.writes)}, "columns that nobody added"
+    assert len(set(columns)) == len(columns)
     for write in history.writes:
         if "d" in write.rows:
             continue
         there = [row in found[name] for name, rows in write.rows.items() for row in rows]
-        story = f"write {write.number} {write.rows} was answered {write.answer!r}"
+        there += [write.column in columns] if write.column is not None else []
+        story = f"write {write.number} {write.rows} {write.column or ''} was answered {write.answer!r}"
         assert all(there) or not any(there), f"{story}, and a part of it is there"
         if write.answer == "committed":
             assert all(there), f"{story}, and is not there"

@@ -49,6 +49,7 @@ class Write:
         answer: ``committed``, ``failed``, ``unknown`` or ``rolled back``.
         answered_at: The turn of its answer.
         counts: Whether its row tells how many rows there were before it.
+        column: A column that it adds to the table `t`.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Write:
     answer: str = "open"
     answered_at: int = 0
     counts: bool = False
+    column: str | None = None
 
 
 @dataclass
@@ -383,7 +385,7 @@ class Simulation:
 
     def _count(self, actor: Actor) -> None:
         write = self._write(("t",), 1, counts=True)
-        sql = f"INSERT INTO ns.t SELECT count(*) * {ROW} + {write.rows['t'][0]} FROM ns.t"
+        sql = f"INSERT INTO ns.t (id) SELECT count(*) * {ROW} + {write.rows['t'][0]} FROM ns.t"
         self._ask(actor, write, lambda: actor.session.run(lambda tx: tx.sql(sql)))
 
     def _two_tables(self, actor: Actor) -> None:
@@ -393,12 +395,27 @@ class Simulation:
         def ask() -> None:
             with actor.session.transaction(isolation="snapshot", idempotency_key=key) as tx:
                 for table, (row,) in write.rows.items():
-                    tx.sql(f"INSERT INTO ns.{table} VALUES ({row})")
+                    tx.sql(f"INSERT INTO ns.{table} (id) VALUES ({row})")
 
         for _ in range(TRIES if key else 1):
             self._ask(actor, write, ask)
             if write.answer == "committed":
                 break
+
+    def _alter(self, actor: Actor) -> None:
+        """Add a column, alone or together with a row in it."""
+        write = self._write(("t",), self.random.randint(0, 1))
+        write.column = f"c{write.number}"
+
+        def ask() -> None:
+            if not write.rows["t"]:
+                actor.session.sql(f"ALTER TABLE ns.t ADD COLUMN {write.column} INT")
+                return
+            with actor.session.transaction(isolation="snapshot") as tx:
+                tx.sql(f"ALTER TABLE ns.t ADD COLUMN {write.column} INT")
+                tx.sql(f"INSERT INTO ns.t (id, {write.column}) VALUES ({write.rows['t'][0]}, 1)")
+
+        self._ask(actor, write, ask)
 
     def _writer_transaction(self, actor: Actor) -> None:
         write = self._write(("t",), 2)
@@ -516,6 +533,7 @@ DOINGS = (
     Doing(Simulation._writer_transaction),
     Doing(Simulation._append_to_fleeting),
     Doing(Simulation._make_anew),
+    Doing(Simulation._alter, weight=2),
     Doing(Simulation._two_tables, weight=2, on_generic=False),
     Doing(Simulation._change, weight=8, changing=True),
     Doing(Simulation._read_keys, changing=True),
