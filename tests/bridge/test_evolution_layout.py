@@ -3,7 +3,7 @@ from evolution_tables import altered, applied, named, path, sort, table, term, w
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import SnapshotRefType
 
-from icefusion.bridge.evolution import alter, check_properties, similar_property
+from icefusion.bridge.evolution import alter, check_properties
 from icefusion.bridge.partition import sort_order_to_sql
 from icefusion.errors import BindError, ConfigurationError, IcefusionError, SchemaError, UnsupportedStatementError
 from icefusion.sql.alterations import (
@@ -195,10 +195,22 @@ def test_what_cannot_be_set(action: Alteration, error: type[IcefusionError], wor
 
 def test_properties_of_other_engines_are_let_through() -> None:
     check_properties({"write.spark.own": "x", "trino.thing": "y", "write.parquet.other": "z", "comment": ""})
-    assert similar_property("write.target-file-size-byte") == "write.target-file-size-bytes"
-    assert similar_property("write.target-file-size-bytes") is None
-    assert similar_property("anything.else") is None
-    assert similar_property("write.metadata.metrics.column.a") is None
+    check_properties({"write.delete.parquet.compression-codec": "zstd", "write.orc.compression-codec": "zstd"})
+    check_properties({"write.parquet.bloom-filter-enabled.column.a": "true", "write.metadata.metrics.column.a": "full"})
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("write.target-file-size-byte", "write.target-file-size-bytes"),
+        ("write.Delete.Mode", "write.delete.mode"),
+        ("write.parquet.compresion-codec", "write.parquet.compression-codec"),
+    ],
+)
+def test_a_misspelt_property_names_the_right_one(key: str, meant: str) -> None:
+    with pytest.raises(ConfigurationError, match="there is no table property") as caught:
+        check_properties({key: "1"})
+    assert caught.value.hint == f"did you mean {meant}?"
 
 
 # Branches and tags

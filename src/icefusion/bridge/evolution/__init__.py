@@ -7,8 +7,8 @@ catalog has to find unchanged, and `replacement` is CREATE OR REPLACE TABLE.
 
 from icefusion.bridge.evolution.altering import alter
 from icefusion.bridge.evolution.comparing import overlap, stands
-from icefusion.bridge.evolution.properties import check_properties, similar_property
+from icefusion.bridge.evolution.properties import check_properties
 from icefusion.bridge.evolution.replacing import replacement
 from icefusion.bridge.evolution.requiring import requirements
 
-__all__ = ["alter", "check_properties", "overlap", "replacement", "requirements", "similar_property", "stands"]
+__all__ = ["alter", "check_properties", "overlap", "replacement", "requirements", "stands"]

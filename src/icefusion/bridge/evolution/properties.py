@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 
@@ -19,7 +20,6 @@ __all__ = [
     "check_properties",
     "set_location",
     "set_properties",
-    "similar_property",
     "unset_properties",
 ]
 
@@ -72,6 +72,7 @@ _CHOICES = {
     "metrics": re.compile(r"none|counts|full|truncate\([1-9][0-9]*\)"),
     "enabled": re.compile("true|false"),
 }
+_ALL_BUT_THE_SAME = 0.95  # a letter more or less, or another one
 _METRICS = "write.metadata.metrics."
 
 
@@ -129,7 +130,7 @@ def set_location(draft: Draft, action: SetLocation) -> None:
 
 
 def check_properties(properties: Mapping[str, str]) -> None:
-    """Refuse values of table properties that make no sense, for those properties that icefusion knows.
+    """Refuse misspelt table properties, and values that make no sense for those that icefusion knows.
 
     Others are left to the engines that know them.
 
@@ -138,6 +139,7 @@ def check_properties(properties: Mapping[str, str]) -> None:
     """
     for key in properties:
         _refuse_reserved(key)
+        _refuse_misspelt(key)
     WriteProperties.of(properties)
     RowLevelProperties.of(properties, "delete")
     RowLevelProperties.of(properties, "update")
@@ -155,11 +157,16 @@ def check_properties(properties: Mapping[str, str]) -> None:
             ) from None
 
 
-def similar_property(key: str) -> str | None:
-    """The property that an unknown one is most likely a misspelling of; None where it is known or like no other."""
-    if key in _KNOWN or not key.startswith(_SPOKEN_FOR) or ".column." in key:
-        return None
-    return nearest(key, sorted(_KNOWN))
+def _refuse_misspelt(key: str) -> None:
+    """Refuse a key that is all but the one of a property of Iceberg's: no engine would honour it.
+
+    Keys that are like none are kept, since other engines have properties of their own.
+    """
+    if key in _KNOWN or not key.lower().startswith(_SPOKEN_FOR) or ".column." in key:
+        return
+    near = difflib.get_close_matches(key.lower(), sorted(_KNOWN), n=1, cutoff=_ALL_BUT_THE_SAME)
+    if near:
+        raise ConfigurationError(f"there is no table property {key}", hint=f"did you mean {near[0]}?")
 
 
 def _check_value(key: str, value: str) -> None:
