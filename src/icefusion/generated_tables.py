@@ -110,7 +110,7 @@ class _Lister:
         return self._client.walk_namespaces()
 
     def tables(self, namespace: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
-        return self._client.list_tables(namespace)
+        return self._state.list_tables(self._client, namespace)
 
     def columns(self, table: tuple[str, ...]) -> Schema | None:
         known = self._state.used(table)

@@ -256,6 +256,18 @@ class TransactionState:
         state = self._states.get(identifier)
         return None if state is None else state.handle
 
+    def list_tables(self, client: CatalogClient, namespace: tuple[str, ...]) -> list[tuple[str, ...]]:
+        """The tables of a namespace, sorted, as this transaction has made and dropped them."""
+        found = {tuple(identifier) for identifier in client.list_tables(namespace)}
+        for identifier, table in self._states.items():
+            if tuple(identifier[:-1]) != tuple(namespace) or owner_of(self.client, table.handle) is not client:
+                continue
+            if isinstance(table.base, StagedTable):
+                found.add(tuple(identifier))
+            elif table.dropped:
+                found.discard(tuple(identifier))
+        return sorted(found)
+
     def has_table(self, name: Name) -> bool:
         """Whether a name stands for a table of the catalog."""
         if name not in self._names and name not in self._absent and self.client.find_named(name) is None:

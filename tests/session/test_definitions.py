@@ -156,6 +156,19 @@ def test_a_branch_is_made_and_written_to_in_one_block(t) -> None:
     assert [row[0] for row in rows(t, "ns.t.branch_dev")] == [1, 2, 3]
 
 
+def test_what_a_block_makes_and_drops_is_listed_to_it_alone(t, other) -> None:
+    listed = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'ns' ORDER BY 1"
+    with t.transaction() as tx:
+        tx.sql("CREATE TABLE ns.made (id INT); DROP TABLE ns.t")
+        assert [row[1] for row in tx.sql("SHOW TABLES IN ns")] == ["made"]
+        assert tx.sql(listed).fetchall() == [("made",)]
+        assert tx.sql("DESCRIBE ns.made").fetchall()[0][:2] == ("id", "int")
+        columns_listed = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'ns'"
+        assert tx.sql(columns_listed).fetchall() == [("made", "id")]
+        assert tx.sql("SELECT count(*) FROM ns.made.snapshots").fetchall() == [(0,)]
+        assert other.sql(listed).fetchall() == [("t",)]
+
+
 # Alone
 
 

@@ -87,7 +87,7 @@ class Inspector:
             case "namespaces":
                 return self._namespaces(statement.name, pattern)
             case "tables":
-                return self._tables(statement.name, pattern)
+                return self._tables(statement.name, pattern, state)
             case "views":
                 return self._show_views(statement.name, pattern)
         assert statement.name is not None  # all others are about one table
@@ -111,7 +111,7 @@ class Inspector:
         found = [".".join(namespace) for namespace in client.child_namespaces(parent)]
         return _texts(("namespace",), ((each,) for each in found if pattern.matches(each)))
 
-    def _tables(self, name: Name | None, pattern: NamePattern) -> pa.Table:
+    def _tables(self, name: Name | None, pattern: NamePattern, state: TransactionState) -> pa.Table:
         if name is not None and name.parts[-1].text.lower() == INFORMATION_SCHEMA and not self._is_namespace(name):
             shown = [(INFORMATION_SCHEMA, kind) for kind in INFORMATION_TABLES if pattern.matches(kind)]
             return _tables(shown)
@@ -120,7 +120,7 @@ class Inspector:
         rows = [
             (".".join(identifier[:-1]), identifier[-1])
             for namespace in namespaces
-            for identifier in sorted(client.list_tables(namespace))
+            for identifier in state.list_tables(client, namespace)
             if pattern.matches(identifier[-1])
         ]
         return _tables(rows)
