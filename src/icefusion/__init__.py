@@ -32,6 +32,7 @@ from icefusion.errors import (
     TransactionError,
     UnsupportedStatementError,
 )
+from icefusion.pinned import Status
 from icefusion.reports import (
     CommitReport,
     InMemoryReporter,
@@ -45,7 +46,7 @@ from icefusion.reports import (
 from icefusion.result import Result
 from icefusion.session import Session, connect
 from icefusion.table import IcebergTable, MergeBuilder
-from icefusion.transaction import Status, Transaction
+from icefusion.transaction import Transaction
 from icefusion.writer import IcebergTableWriter
 
 __version__ = version("icefusion")

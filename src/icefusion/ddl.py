@@ -41,6 +41,7 @@ from icefusion.errors import (
 )
 from icefusion.execution import Executor
 from icefusion.naming import find_name, quote_identifier
+from icefusion.pinned import PinnedTable
 from icefusion.query.engine import Engine, PlannedQuery
 from icefusion.query.scan import TableView
 from icefusion.reports import RowCounts, StatementReport
@@ -49,7 +50,7 @@ from icefusion.sql import statements as st
 from icefusion.sql.alterations import Alteration, DropRef, SetRef, SetRequired
 from icefusion.sql.basics import Identifier
 from icefusion.sql.compose import compose, table_piece
-from icefusion.transaction import PinnedTable, TransactionState
+from icefusion.transaction import TransactionState
 from icefusion.write.executor import WriteResult
 
 __all__ = ["DefinitionExecutor"]

@@ -17,6 +17,7 @@ from icefusion.changes.execute import Given, Progress, landed_result, table_name
 from icefusion.changes.staging import RowChange
 from icefusion.commit.catalog import TableHandle
 from icefusion.commit.cleanup import delete_files
+from icefusion.pinned import PinnedTable
 from icefusion.query.engine import Engine, PlannedQuery
 from icefusion.query.parameters import bind_parameters
 from icefusion.query.planner import bind_query
@@ -24,7 +25,7 @@ from icefusion.reports import Report, Reporter, RowCounts, StatementReport, tell
 from icefusion.result import Result
 from icefusion.sql.literals import now_in_microseconds
 from icefusion.sql.statements import Query
-from icefusion.transaction import PinnedTable, TransactionState
+from icefusion.transaction import TransactionState
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_streams
 
 __all__ = ["Executor", "commit_unit"]

@@ -28,14 +28,12 @@ from icefusion.query.inspect.tables import has_versions, metadata_table
 from icefusion.sql.statements import Name, TimeAsOf, VersionAsOf
 
 if TYPE_CHECKING:
-    from icefusion.transaction import TransactionState
+    from icefusion.pinned import PinnedTables
 
 __all__ = ["find_generated", "tables_told_of"]
 
 
-def find_generated(
-    state: TransactionState, name: Name, version: VersionAsOf | TimeAsOf | None
-) -> GeneratedSource | None:
+def find_generated(state: PinnedTables, name: Name, version: VersionAsOf | TimeAsOf | None) -> GeneratedSource | None:
     """What a name stands for that is no table of the catalog; None where it is one, or nothing.
 
     Raises:
@@ -60,7 +58,7 @@ def find_generated(
     return metadata_table(meant.kind, subject)
 
 
-def tables_told_of(state: TransactionState, names: Iterable[Name]) -> list[Name]:
+def tables_told_of(state: PinnedTables, names: Iterable[Name]) -> list[Name]:
     """The names with those of metadata tables replaced by those of their tables, without the information schema."""
     found = []
     for name in names:
@@ -72,9 +70,7 @@ def tables_told_of(state: TransactionState, names: Iterable[Name]) -> list[Name]
     return found
 
 
-def _information(
-    state: TransactionState, name: Name, kind: str, version: VersionAsOf | TimeAsOf | None
-) -> GeneratedSource:
+def _information(state: PinnedTables, name: Name, kind: str, version: VersionAsOf | TimeAsOf | None) -> GeneratedSource:
     """A table of the information schema.
 
     Raises:
@@ -98,7 +94,7 @@ def _information(
 class _Lister:
     """What a catalog holds, as a transaction sees it."""
 
-    def __init__(self, state: TransactionState, client: CatalogClient) -> None:
+    def __init__(self, state: PinnedTables, client: CatalogClient) -> None:
         self._state = state
         self._client = client
 

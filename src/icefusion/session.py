@@ -43,6 +43,7 @@ from icefusion.errors import (
 )
 from icefusion.execution import Executor, commit_unit
 from icefusion.introspection.show import Inspector
+from icefusion.pinned import Status
 from icefusion.query.constants import compute_version
 from icefusion.query.engine import Engine
 from icefusion.query.file_tables import file_calls
@@ -62,7 +63,7 @@ from icefusion.sql.parser import parse_script
 from icefusion.sql.versions import has_computed_versions, with_versions
 from icefusion.sql.volatile import is_volatile_change
 from icefusion.table import IcebergTable
-from icefusion.transaction import Status, Transaction, TransactionState
+from icefusion.transaction import Transaction, TransactionState
 from icefusion.writer import IcebergTableWriter
 
 __all__ = ["Session", "connect"]

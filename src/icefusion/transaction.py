@@ -11,12 +11,9 @@ A statement that fails inside a transaction leaves nothing of itself behind and 
 
 from __future__ import annotations
 
-import enum
 import logging
-import threading
-import uuid
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +21,7 @@ from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, Or
 from pyiceberg.table.refs import MAIN_BRANCH
 
 from icefusion.changes.staging import RowChange, Staging
-from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, find_identifier
+from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle
 from icefusion.commit.catalogs import check_together, owner_of
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
@@ -33,106 +30,23 @@ from icefusion.commit.idempotency import Landed, check_key, find_landed
 from icefusion.commit.operations import Change, CreateChange, Definition, FileChange, TableChange
 from icefusion.commit.swap import can_drop_in_swap
 from icefusion.config import Isolation
-from icefusion.errors import BindError, NamespaceNotFoundError, TableNotFoundError, TransactionError
-from icefusion.generated_tables import find_generated, tables_told_of
-from icefusion.query.generated import GeneratedSource
+from icefusion.errors import TransactionError
+from icefusion.pinned import PinnedTable, PinnedTables, Status, TableState
 from icefusion.query.scan import TableView
-from icefusion.query.travel import Travel, find_ref, named_version, resolve_named, resolve_version
 from icefusion.reports import CommitReport, Reporter, tell
 from icefusion.session_views import SessionViews
-from icefusion.sql.basics import Identifier
-from icefusion.sql.statements import Name, TimeAsOf, VersionAsOf
-from icefusion.sql.view_expansion import ViewText
 from icefusion.write.deletes import write_position_deletes
 
 if TYPE_CHECKING:
     from icefusion.result import Result
     from icefusion.session import Session
 
-__all__ = ["Isolation", "Status", "Transaction", "TransactionState"]
+__all__ = ["Isolation", "Transaction", "TransactionState"]
 
 logger = logging.getLogger("icefusion")
 
-Place = tuple[tuple[str, ...], str]
-"""The identifier of a table, and the name of one of its branches."""
 
-
-class Status(enum.Enum):
-    """Where a transaction is in its life."""
-
-    ACTIVE = "active"
-    COMMITTED = "committed"
-    ROLLED_BACK = "rolled back"
-    FAILED = "failed"
-    UNKNOWN = "of unknown outcome"
-
-
-@dataclass
-class TableState:
-    """One table of a transaction: as it was first seen, and as statements have altered it since.
-
-    Attributes:
-        base: The state it was first seen in; or what it would begin with, if this transaction makes it.
-        handle: The same with what statements did to its metadata.
-        definition: What that is.
-        dropped: Whether a statement has dropped it.
-    """
-
-    base: TableHandle | StagedTable
-    handle: TableHandle
-    definition: Definition = field(default_factory=Definition)
-    dropped: bool = False
-
-    @classmethod
-    def of(cls, base: TableHandle | StagedTable) -> TableState:
-        """A table that nothing was done to yet."""
-        return cls(base, base.handle if isinstance(base, StagedTable) else base)
-
-    @property
-    def is_changed(self) -> bool:
-        """Whether there is something to commit besides rows."""
-        return isinstance(self.base, StagedTable) or self.dropped or bool(self.definition)
-
-
-@dataclass
-class PinnedTable:
-    """One branch of a table in a transaction: what was read of it, and what was done to its rows.
-
-    Attributes:
-        table: The table.
-        ref: The branch.
-        staging: What was done to its rows.
-        reads: Which rows must be as they were read.
-        summary: Further entries for the summary of the snapshot that this becomes.
-        published: Whether the branch moves to that snapshot.
-    """
-
-    table: TableState
-    ref: str = MAIN_BRANCH
-    staging: Staging = field(default_factory=Staging)
-    reads: BooleanExpression = field(default_factory=AlwaysFalse)
-    summary: dict[str, str] = field(default_factory=dict)
-    published: bool = True
-
-    @property
-    def handle(self) -> TableHandle:
-        """The table, with what this transaction did to its metadata."""
-        return self.table.handle
-
-    @property
-    def name(self) -> str:
-        """The table's full name, and the branch unless it is the main one."""
-        name = self.handle.name
-        return name if self.ref == MAIN_BRANCH else f"{name}.branch_{self.ref}"
-
-    @property
-    def snapshot_id(self) -> int | None:
-        """The snapshot that the branch is at; None where it has none."""
-        ref = self.handle.metadata.refs.get(self.ref)
-        return ref.snapshot_id if ref is not None else None
-
-
-class TransactionState:
+class TransactionState(PinnedTables):
     """What a transaction has read and staged; the part of it that statements work with."""
 
     def __init__(
@@ -145,196 +59,14 @@ class TransactionState:
         idempotency_key: str | None = None,
         views: SessionViews | None = None,
     ) -> None:
-        self.id = uuid.uuid4().hex
+        super().__init__(client, views)
         self.isolation = isolation
         self.idempotency_key = check_key(idempotency_key)
         self.landed: dict[str, Landed] = {}
-        self.status = Status.ACTIVE
-        self.client = client
         self._committer = committer
         self._reporter = reporter
-        self.views = views
-        self._states: dict[tuple[str, ...], TableState] = {}
-        self._tables: dict[Place, PinnedTable] = {}
-        self._names: dict[Name, Place] = {}
-        self._absent: set[Name] = set()
-        self._lock = threading.RLock()
 
     # Reading
-
-    def pin(self, name: Name) -> PinnedTable:
-        """The table that a name stands for, in the state in which this transaction first saw it.
-
-        A name like ``ns.t.branch_b`` stands for a branch of a table, unless there is a table of that name.
-
-        Raises:
-            TableNotFoundError: There is no such table, or no such branch.
-            TransactionError: The transaction is over.
-        """
-        self.require_active()
-        with self._lock:
-            if name not in self._names:
-                self._names[name] = self._locate(name)
-            pinned = self._tables[self._names[name]]
-            if pinned.table.dropped:
-                raise TableNotFoundError(
-                    f"table {pinned.handle.name} does not exist: this transaction has dropped it",
-                    hint="ROLLBACK brings it back",
-                )
-            return pinned
-
-    def find(self, name: Name) -> PinnedTable | None:
-        """As `pin`; None where there is no such table."""
-        try:
-            return self.pin(name)
-        except (TableNotFoundError, NamespaceNotFoundError):
-            return None
-
-    def _locate(self, name: Name) -> Place:
-        """Where a name leads to, the table pinned."""
-        made = self._find_made(name)
-        if made is not None:
-            return made
-        try:
-            handle = self.client.resolve(name)
-        except (TableNotFoundError, NamespaceNotFoundError):
-            place = self._find_branch(name)
-            if place is None:
-                raise
-            return place
-        return self._pin_handle(handle)
-
-    def _pin_handle(self, handle: TableHandle, ref: str = MAIN_BRANCH) -> Place:
-        # The same table may have been named in another spelling before.
-        table = self._states.setdefault(handle.identifier, TableState.of(handle))
-        place = handle.identifier, ref
-        self._tables.setdefault(place, PinnedTable(table, ref))
-        return place
-
-    def _find_made(self, name: Name) -> Place | None:
-        """A table that this transaction makes; nobody else knows of it yet."""
-        made = [key for key, table in self._states.items() if isinstance(table.base, StagedTable)]
-        if not made or len(name.parts) < 2:
-            return None
-        wanted = self.client.split(name)
-        key = find_identifier(wanted, name, made)
-        return None if key is None else (key, MAIN_BRANCH)
-
-    def _find_branch(self, name: Name) -> Place | None:
-        """The branch that a name like ``ns.t.branch_b`` stands for; None where there is no such table."""
-        named = named_version(name)
-        if named is None or not isinstance(named.value, Identifier) or named.kind != "branch":
-            return None
-        try:
-            handle = self.pin(named.table).handle
-        except (TableNotFoundError, NamespaceNotFoundError):
-            return None
-        return self._pin_handle(handle, find_ref(handle.name, handle.metadata, named.value, "branch"))
-
-    def pin_together(self, names: Iterable[Name]) -> None:
-        """Pin tables, those that are not pinned yet in states that all held at one moment.
-
-        Raises:
-            TableNotFoundError: There is no such table.
-            TransactionError: The transaction is over.
-        """
-        self.require_active()
-        with self._lock:
-            names = tables_told_of(self, [name for name in names if self.find_view(name) is None])
-            new = [name for name in dict.fromkeys(names) if name not in self._names and named_version(name) is None]
-            together = [name for name in new if self._find_made(name) is None]
-            if len(together) > 1:  # otherwise there is nothing to be together with
-                for name, handle in zip(together, self.client.resolve_together(together), strict=True):
-                    self._names[name] = self._pin_handle(handle)
-
-    def find_view(self, name: Name) -> ViewText | None:
-        """The view of the session that a name stands for; None where it is none."""
-        return self.views.find(name) if self.views is not None else None
-
-    def used(self, identifier: tuple[str, ...]) -> TableHandle | None:
-        """The state in which this transaction sees a table that it has used; None for others."""
-        state = self._states.get(identifier)
-        return None if state is None else state.handle
-
-    def list_tables(self, client: CatalogClient, namespace: tuple[str, ...]) -> list[tuple[str, ...]]:
-        """The tables of a namespace, sorted, as this transaction has made and dropped them."""
-        found = {tuple(identifier) for identifier in client.list_tables(namespace)}
-        for identifier, table in self._states.items():
-            if tuple(identifier[:-1]) != tuple(namespace) or owner_of(self.client, table.handle) is not client:
-                continue
-            if isinstance(table.base, StagedTable):
-                found.add(tuple(identifier))
-            elif table.dropped:
-                found.discard(tuple(identifier))
-        return sorted(found)
-
-    def has_table(self, name: Name) -> bool:
-        """Whether a name stands for a table of the catalog."""
-        if name not in self._names and name not in self._absent and self.client.find_named(name) is None:
-            self._absent.add(name)  # for as long as the transaction lasts, like tables that are there
-        return name not in self._absent
-
-    def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> TableView | GeneratedSource:
-        """What a statement of this transaction reads when it names a table, at a version or as it is now.
-
-        Raises:
-            BindError: There is no such snapshot, branch or tag.
-        """
-        generated = find_generated(self, name, version)
-        if generated is not None:
-            return generated
-        pinned, travel = self.travel(name, version)
-        if travel is None:
-            return self.view_of(pinned)
-        handle = pinned.handle
-        return TableView(
-            name=handle.name,
-            metadata=handle.metadata,
-            io=handle.io,
-            snapshot_id=travel.snapshot_id,
-            schema=travel.schema,
-        )
-
-    def travel(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> tuple[PinnedTable, Travel | None]:
-        """The table that a name stands for, and the version of it that name or version lead to; None for as it is."""
-        try:
-            pinned = self.pin(name)
-        except (TableNotFoundError, NamespaceNotFoundError) as missing:
-            named = named_version(name)
-            if named is None:
-                raise
-            try:
-                pinned = self.pin(named.table)
-            except (TableNotFoundError, NamespaceNotFoundError):
-                raise missing from None
-            travel = resolve_named(pinned.handle.name, pinned.handle.metadata, named)
-            is_named = True
-        else:
-            if version is None:
-                return pinned, None
-            travel = resolve_version(pinned.handle.name, pinned.handle.metadata, version)
-            is_named = pinned.ref != MAIN_BRANCH
-        if is_named and version is not None:
-            raise BindError(f"{name} names a version already", hint=f"read the table at a version, or {name}")
-        if travel.branch is None:
-            return pinned, travel
-        with self._lock:  # a branch goes on: what this transaction has written to it is read as well
-            return self._tables[self._pin_handle(pinned.handle, travel.branch)], None
-
-    def view_of(self, pinned: PinnedTable) -> TableView:
-        """A table as it is for the statements of this transaction."""
-        handle, staging = pinned.handle, pinned.staging
-        return TableView(
-            name=handle.name,
-            metadata=handle.metadata,
-            io=handle.io,
-            snapshot_id=pinned.snapshot_id,
-            schema=handle.metadata.schema(),
-            staged=staging.waiting,
-            removed=frozenset(staging.removed),
-            deleted=staging.deleted,
-            ref=pinned.ref,
-        )
 
     def note_reads(
         self, reads: Iterable[tuple[TableView, BooleanExpression]], isolation: Isolation = "snapshot"
@@ -353,11 +85,6 @@ class TransactionState:
                     # An earlier version that was asked for by name stays what it is.
                     if pinned.handle.name == view.name and pinned.ref == view.ref:
                         pinned.reads = Or(pinned.reads, row_filter)
-
-    def uses(self, catalog: str) -> bool:
-        """Whether a table of an attached catalog was read or written."""
-        names = (pinned.handle.attached for pinned in self._tables.values())
-        return any(name is not None and name.casefold() == catalog.casefold() for name in names)
 
     # Writing
 
@@ -593,17 +320,6 @@ class TransactionState:
             delete_files(pinned.handle.io, [file.file_path for file in waiting])
         for pinned, files in written:
             delete_files(pinned.handle.io, [file.file_path for file in files.added_deletes])
-
-    def require_active(self) -> None:
-        """Refuse to go on with a transaction that is over.
-
-        Raises:
-            TransactionError: It is over.
-        """
-        if self.status is not Status.ACTIVE:
-            raise TransactionError(
-                f"the transaction is {self.status.value}", hint="a transaction is used once; begin a new one"
-            )
 
 
 class Transaction:

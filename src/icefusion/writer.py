@@ -13,11 +13,12 @@ from icefusion.changes.execute import Progress, landed_result, require_writable
 from icefusion.config import BatchConfig
 from icefusion.errors import BindError, ConfigurationError, SchemaError, TransactionError
 from icefusion.execution import Executor, commit_unit
+from icefusion.pinned import PinnedTable, Status
 from icefusion.query.sources import Source
 from icefusion.reports import RowCounts, StatementReport
 from icefusion.result import Result
 from icefusion.sql.names import parse_name
-from icefusion.transaction import PinnedTable, Status, TransactionState
+from icefusion.transaction import TransactionState
 
 __all__ = ["IcebergTableWriter"]
 

@@ -12,10 +12,11 @@ import pyarrow as pa
 from icefusion.changes.spool import Spool
 from icefusion.changes.staging import RowChange
 from icefusion.config import Isolation, WriteMode
+from icefusion.pinned import PinnedTable
 from icefusion.query.engine import Engine
 from icefusion.query.sources import Source
 from icefusion.reports import ScanReport, WriteReport
-from icefusion.transaction import PinnedTable, TransactionState
+from icefusion.transaction import TransactionState
 
 __all__ = ["ChangeContext", "Changed"]
 
