@@ -19,6 +19,7 @@ from pyiceberg.table.sorting import SortOrder
 from pyiceberg.types import NestedField, StructType
 
 from icefusion.bridge.align import Alignment
+from icefusion.bridge.evolution import alter
 from icefusion.bridge.partition import build_sort_order, build_spec
 from icefusion.bridge.schema import arrow_to_iceberg
 from icefusion.bridge.types_sql import build_schema
@@ -247,6 +248,9 @@ class DefinitionExecutor:
             return
         _require_main(pinned, "ALTER TABLE")
         _require_definable(pinned)
+        alter(
+            pinned.handle.metadata, statement.actions, sql=statement.sql
+        )  # what is wrong with it is told with its place
         actions: list[Alteration] = []
         for action in statement.actions:
             settled = self._settled(action, pinned, state)

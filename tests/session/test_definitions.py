@@ -369,3 +369,10 @@ def test_threads_that_alter_one_table_lose_no_alteration(session, folder) -> Non
     assert len({field.field_id for field in now.schema().fields}) == 13
     assert {key for key in now.properties if key.startswith("p")} == {f"p{number}" for number in numbers}
     assert sorted(row[0] for row in session.sql("SELECT id FROM ns.t").fetchall()) == numbers
+
+
+def test_a_wrong_name_is_shown_at_its_place(t) -> None:
+    with pytest.raises(ice.BindError, match=r"no column vv \(line 2, column") as caught:
+        t.sql("ALTER TABLE ns.t\n  DROP COLUMN id, RENAME COLUMN vv TO w")
+    assert caught.value.hint == "did you mean v?"
+    assert columns(t) == ["id", "v"]

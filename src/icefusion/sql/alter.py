@@ -87,7 +87,7 @@ def parse_alter_table(cursor: Cursor) -> AlterTable | RenameTable:
             hint = "rename it in a statement of its own"
             raise cursor.unsupported("RENAME TO cannot be one action among others", hint)
     cursor.expect_end()
-    return AlterTable(name, tuple(actions), if_exists)
+    return AlterTable(name, tuple(actions), if_exists, cursor.sql)
 
 
 def parse_comment(cursor: Cursor) -> AlterTable | AlterNamespace:
@@ -115,7 +115,7 @@ def parse_comment(cursor: Cursor) -> AlterTable | AlterNamespace:
         if len(name.parts) < 2:
             raise cursor.error(f"column {name} needs its table in front", token=begin, hint=f"write ns.t.{name}")
         table = Name(name.parts[:-1], name.offset)
-        return AlterTable(table, (SetColumnComment(name.parts[-1:], comment, begin.start),))
+        return AlterTable(table, (SetColumnComment(name.parts[-1:], comment, begin.start),), sql=cursor.sql)
     given = () if comment is None else (("comment", comment),)
     if kind in NAMESPACE_WORDS:
         return AlterNamespace(name, given, () if given else ("comment",))

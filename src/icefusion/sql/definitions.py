@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from icefusion.sql.alterations import Alteration
@@ -81,11 +81,15 @@ class CreateTable:
 
 @dataclass(frozen=True)
 class AlterTable:
-    """``ALTER TABLE [IF EXISTS] name action, ...``; CREATE and DROP BRANCH and TAG are such actions too."""
+    """``ALTER TABLE [IF EXISTS] name action, ...``; CREATE and DROP BRANCH and TAG are such actions too.
+
+    ``sql`` is the whole text that the user gave, for error messages; the offsets of the actions refer to it.
+    """
 
     name: Name
     actions: tuple[Alteration, ...]
     if_exists: bool = False
+    sql: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
