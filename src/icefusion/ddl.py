@@ -26,6 +26,7 @@ from icefusion.bridge.types_sql import build_schema
 from icefusion.changes.execute import Given, landed_result
 from icefusion.changes.staging import RowChange
 from icefusion.commit.catalog import CatalogClient, TableHandle
+from icefusion.commit.catalogs import catalogs_of, owner_of
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.idempotency import PROPERTY as KEYS_PROPERTY
 from icefusion.commit.idempotency import find_landed
@@ -49,7 +50,7 @@ from icefusion.reports import RowCounts, StatementReport
 from icefusion.result import Result
 from icefusion.sql import statements as st
 from icefusion.sql.alterations import Alteration, DropRef, SetRef, SetRequired
-from icefusion.sql.basics import Identifier
+from icefusion.sql.basics import Identifier, Name
 from icefusion.sql.compose import compose, table_piece
 from icefusion.transaction import TransactionState
 from icefusion.write.executor import WriteResult
@@ -326,9 +327,21 @@ class DefinitionExecutor:
                 f"table {pinned.handle.name} cannot be renamed inside a transaction: catalogs rename at once",
                 hint="COMMIT or ROLLBACK first",
             )
-        new = statement.new_name
-        identifier = (*pinned.handle.identifier[:-1], new.parts[0].text)
-        self._client.rename_table(pinned.handle, identifier if len(new.parts) == 1 else self._client.split(new))
+        self._client.rename_table(pinned.handle, self._new_identifier(pinned.handle, statement.new_name))
+
+    def _new_identifier(self, handle: TableHandle, new: Name) -> tuple[str, ...]:
+        """What a new name stands for: in the table's namespace, or in another one of its catalog."""
+        if len(new.parts) == 1:
+            return (*handle.identifier[:-1], new.parts[0].text)
+        owner = owner_of(self._client, handle)
+        first = new.parts[0].text.casefold() if len(new.parts) > 2 else owner.name.casefold()
+        known = {client.name.casefold() for client in catalogs_of(self._client)}
+        if first in known - {owner.name.casefold()}:
+            raise BindError(
+                f"{new} lies in another catalog than {handle.name}, and a table cannot be renamed from one to another",
+                hint=f"copy it: CREATE TABLE {new} AS SELECT * FROM {handle.name}",
+            )
+        return owner.split(new)
 
     def _drop(self, statement: st.DropTable, state: TransactionState, *, alone: bool) -> None:
         """Take a table out of the catalog, and with PURGE its files out of storage."""

@@ -105,3 +105,15 @@ def test_public_names_are_what_can_be_imported() -> None:
     }
     public.discard("version")
     assert public == set(ice.__all__)
+
+
+def test_a_warehouse_that_was_made_under_a_name_is_found_without_it(tmp_path):
+    with ice.connect(tmp_path, name="prod") as made:
+        made.sql("CREATE NAMESPACE ns; CREATE TABLE ns.t AS SELECT 1 AS a")
+    with ice.connect(tmp_path) as found:
+        assert found.catalog.name == "prod"
+        assert found.sql("SELECT a FROM prod.ns.t").fetchall() == [(1,)]
+    with ice.connect(tmp_path, name="test") as other:
+        other.sql("CREATE NAMESPACE ns")
+    with ice.connect(tmp_path) as two:
+        assert two.catalog.name == "default"

@@ -376,3 +376,17 @@ def test_a_wrong_name_is_shown_at_its_place(t) -> None:
         t.sql("ALTER TABLE ns.t\n  DROP COLUMN id, RENAME COLUMN vv TO w")
     assert caught.value.hint == "did you mean v?"
     assert columns(t) == ["id", "v"]
+
+
+def test_a_table_is_renamed_within_its_catalog(t, tmp_path) -> None:
+    with ice.connect(tmp_path / "other") as made:
+        made.sql("CREATE NAMESPACE ns; CREATE NAMESPACE more; CREATE TABLE ns.u (id INT)")
+    t.attach("o", path=tmp_path / "other")
+    for text in ("ALTER TABLE ns.t RENAME TO o.ns.t", "ALTER TABLE o.ns.u RENAME TO default.ns.u"):
+        with pytest.raises(ice.BindError, match="lies in another catalog"):
+            t.sql(text)
+    t.sql(
+        "ALTER TABLE o.ns.u RENAME TO more.v; ALTER TABLE o.more.v RENAME TO o.more.w; ALTER TABLE o.more.w RENAME TO x"
+    )
+    assert [row[:2] for row in t.sql("SHOW TABLES IN o.more")] == [("more", "x")]
+    assert tables(t) == ["t"]

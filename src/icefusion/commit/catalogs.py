@@ -30,7 +30,7 @@ from icefusion.errors import CatalogError, ConfigurationError, TransactionError
 from icefusion.naming import nearest
 from icefusion.sql.statements import Name
 
-__all__ = ["SessionCatalogs", "SessionCommitter", "check_together", "owner_of"]
+__all__ = ["SessionCatalogs", "SessionCommitter", "catalogs_of", "check_together", "owner_of"]
 
 _ALIAS = re.compile(r"[^\W\d]\w*")
 
@@ -221,6 +221,11 @@ class SessionCommitter(Committer):
 def owner_of(client: CatalogClient, table: TableHandle) -> CatalogClient:
     """Which catalog a table belongs to."""
     return client.of(table) if isinstance(client, SessionCatalogs) else client
+
+
+def catalogs_of(client: CatalogClient) -> list[CatalogClient]:
+    """The catalog itself, and those that are attached to it."""
+    return [client, *client.attached] if isinstance(client, SessionCatalogs) else [client]
 
 
 def check_together(client: CatalogClient, name: str, others: Sequence[str]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 
 from pyiceberg.catalog import Catalog, load_catalog
-from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.catalog.sql import SqlCatalog, SqlCatalogBaseTable
 from pyiceberg.utils.config import Config
 
 from icefusion.commit.catalog import CatalogClient
@@ -46,7 +48,7 @@ def open_any(
             hint="give a folder, catalog=properties, catalog=object, or name='...' from PyIceberg's configuration",
         )
     if path is not None:
-        return open_embedded(path, pool=pool, name=name or EMBEDDED_NAME), True
+        return open_embedded(path, pool=pool, name=name), True
     if isinstance(catalog, Catalog):
         return wrap_catalog(catalog), False
     return open_catalog(name, catalog or {}, pool=pool), True
@@ -67,8 +69,14 @@ def existing_warehouse(folder: str) -> Path:
     return root
 
 
-def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str = EMBEDDED_NAME) -> CatalogClient:
+def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str | None = None) -> CatalogClient:
     """The embedded catalog in a folder: a SQLite file beside the tables' own folders; created when missing.
+
+    Args:
+        folder: The folder.
+        pool: Limits of the connections.
+        name: The catalog's name; None for the one that it was made with, ``default`` where it is made now. One file can
+            hold catalogs of several names, which know nothing of each other.
 
     Raises:
         ConfigurationError: The path is not a folder, or cannot be made one.
@@ -82,7 +90,22 @@ def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str = EMBEDDED_
         ) from exc
     properties = {"uri": f"sqlite:///{root / EMBEDDED_FILE}", "warehouse": root.as_uri()}
     with translated(f"the catalog in {root}"):
-        return CatalogClient(_PooledSqlCatalog(name, pool, properties))
+        return CatalogClient(_PooledSqlCatalog(name or _only_name(root / EMBEDDED_FILE), pool, properties))
+
+
+def _only_name(file: Path) -> str:
+    """The name of the catalog in a SQLite file, where it holds one."""
+    if not file.exists():
+        return EMBEDDED_NAME
+    with contextlib.closing(sqlite3.connect(file)) as database:
+        made = {row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        found = {
+            row[0]
+            for table in SqlCatalogBaseTable.metadata.tables
+            if table in made
+            for row in database.execute(f"SELECT DISTINCT catalog_name FROM {table}")
+        }
+    return found.pop() if len(found) == 1 else EMBEDDED_NAME
 
 
 def open_catalog(name: str | None, properties: Mapping[str, str], *, pool: PoolConfig) -> CatalogClient:
