@@ -14,7 +14,7 @@ the case before them, and each case begins with no table and the empty namespace
     statement error <class> <regex>  the regex is looked for in the whole message
     query [ordered]                  the rows behind ``----``, in any order unless ``ordered``
     files [<mode>] +<a> -<r>         data files that the statement before added to its table and removed from it
-    explain <regex>                  EXPLAIN of the change says this, and nothing changes
+    explain <regex>                  EXPLAIN of the statement says this, and nothing changes
 
 In rows, values stand apart by one blank; text that is empty, has blanks in it, or reads NULL is in quotes.
 

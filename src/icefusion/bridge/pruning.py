@@ -56,10 +56,18 @@ class FileTests:
     def file_may_match(self, file: DataFile) -> bool:
         """Whether a file may hold such rows."""
         spec_id = file.spec_id or 0
-        if spec_id not in self._partition_tests:
-            known = spec_id in self._specs
-            self._partition_tests[spec_id] = self._partition_test(spec_id) if known else _any
-        return self._partition_tests[spec_id](file) and self._metrics_test(file)
+        test = self._partition_tests.get(spec_id) or self._made_partition_test(spec_id)
+        return test(file) and self._metrics_test(file)
+
+    def partition_may_match(self, file: DataFile) -> bool:
+        """Whether a file's partition may hold such rows."""
+        spec_id = file.spec_id or 0
+        return (self._partition_tests.get(spec_id) or self._made_partition_test(spec_id))(file)
+
+    def _made_partition_test(self, spec_id: int) -> Test:
+        test = self._partition_test(spec_id) if spec_id in self._specs else _any
+        self._partition_tests[spec_id] = test
+        return test
 
     def _manifest_test(self, spec_id: int) -> Callable[[ManifestFile], bool]:
         try:

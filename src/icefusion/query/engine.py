@@ -19,14 +19,13 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import pyarrow as pa
 from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 from datafusion.catalog import Catalog, Schema, Table
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema as IcebergSchema
 
 from icefusion.bridge.manifests import ManifestReader
@@ -36,13 +35,13 @@ from icefusion.config import default_threads
 from icefusion.errors import BindError
 from icefusion.naming import normalize, quote_identifier
 from icefusion.query.deletes import DeleteReader
+from icefusion.query.explain import ExplainedScan, ExplainedSource, Explaining
 from icefusion.query.file_tables import FileTables
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA, FileScanner
 from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
 from icefusion.query.functions import Functions, FunctionSet
 from icefusion.query.generated import GeneratedSource
-from icefusion.query.io_scan import FileIOScan
 from icefusion.query.planned import PlannedQuery, translated
 from icefusion.query.scan import FileScan, Memory, TableView, scan_files, view_schema
 from icefusion.query.sources import Source
@@ -183,6 +182,7 @@ class Engine:
             UnsupportedStatementError: It asks for something that is not done.
             StorageError: A file of a table is missing or broken.
         """
+        began = time.perf_counter()
         query = self.functions.resolved(query)
         keys = [_key(query, reference) for reference in query.tables]
         tables = _by_key(query, keys, bindings)
@@ -193,13 +193,9 @@ class Engine:
         frames = {key: self._source_frame(source) for key, source in sources.items() if key not in generated}
         collect_statistics = not any(isinstance(b, Source) and b.frame is not None for b in bindings)
         usual_rows = self._batch_rows
-        scans: list[ScanReport] = []
-        io_scans: list[FileIOScan] = []
-        files: list[tuple[TableView, tuple[DataFile, ...]]] = []
-        by_name: dict[str, LiveFile] = {}
-        located: set[TableKey] = set()
+        scanned: dict[TableKey, _Scanned] = {}
+        wanted: dict[TableKey, Wanted] = {}
         parts_of_structs = False
-        whole: tuple[LiveFile, ...] = ()
         if views or generated:
             draft, wanted = self._drafted(query, {**views, **generated}, frames, values)
             parts_of_structs = "get_field(" in draft.optimized_logical_plan().display_indent()
@@ -207,19 +203,14 @@ class Engine:
             frames |= {key: self._source_frame(sources[key]) for key in generated}
             for key, view in views.items():
                 rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
-                scan, report, found, all_rows = self._scan(
-                    view, wanted[key], rest, threads or self._threads, piecewise=piecewise
-                )
-                whole += all_rows
-                frames[key] = scan.frame
-                collect_statistics = collect_statistics and not scan.may_hold_nan
-                if scan.filters_positions and batch_rows is None:
-                    usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
-                located |= {key} if scan.asks_places else set()
-                io_scans += scan.io_scans
-                by_name.update(scan.files_by_name)
-                scans.append(report)
-                files.append((view, found))
+                scanned[key] = self._scan(view, wanted[key], rest, threads or self._threads, piecewise=piecewise)
+        scans = [found.scan for found in scanned.values()]
+        frames |= {key: found.scan.frame for key, found in scanned.items()}
+        collect_statistics = collect_statistics and not any(scan.may_hold_nan for scan in scans)
+        if batch_rows is None and any(scan.filters_positions for scan in scans):
+            usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
+        located = {key for key, found in scanned.items() if found.scan.asks_places}
+        io_scans = [io_scan for scan in scans for io_scan in scan.io_scans]
         with self.functions.telling(query.text), translated(query, planning=True):
             settings = {
                 _COLLECT_STATISTICS: collect_statistics,
@@ -239,9 +230,22 @@ class Engine:
                 planned_frame = self._planned(query, frames, values, settings)
             frame, optimized = planned_frame
             schema = _without_view_types(optimized.schema().remove_metadata())
-        planned = PlannedQuery(query, frame, schema, tuple(scans), [*sources.values(), *io_scans], files, self)
-        planned.files_by_name, planned.whole_files, planned.tells_places = by_name, whole, bool(located)
+        planned = PlannedQuery(
+            query,
+            frame,
+            schema,
+            tuple(found.report for found in scanned.values()),
+            [*sources.values(), *io_scans],
+            [(found.view, found.plan.data_files + found.plan.delete_files) for found in scanned.values()],
+            self,
+        )
+        planned.files_by_name = {name: live for scan in scans for name, live in scan.files_by_name.items()}
+        planned.whole_files = tuple(live for found in scanned.values() for live in found.whole)
+        planned.tells_places = bool(located)
         planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
+        if query.explain is not None:
+            told = _explained(dict(zip(keys, query.tables, strict=True)), scanned, sources, wanted)
+            planned.explaining = Explaining(query.explain, told, time.perf_counter() - began)
         return planned
 
     def _drafted(
@@ -332,8 +336,8 @@ class Engine:
 
     def _scan(
         self, view: TableView, wanted: Wanted, rest: BooleanExpression | None, threads: int, *, piecewise: bool
-    ) -> tuple[FileScan, ScanReport, tuple[DataFile, ...], tuple[LiveFile, ...]]:
-        """The scan of a view, and the files that need none as all their rows are wanted.
+    ) -> _Scanned:
+        """The scan of a view, without files that need none as all their rows are wanted.
 
         Args:
             view: The table.
@@ -381,7 +385,7 @@ class Engine:
             planning_s=time.perf_counter() - began,
             fallback=scan.fallback,
         )
-        return scan, report, plan.data_files + plan.delete_files, whole
+        return _Scanned(view, plan, scan, report, whole)
 
     def _without_statistics(self, frame: DataFrame) -> DataFrame:
         """The same frame, so that it can be run by itself and no value is taken from statistics."""
@@ -436,6 +440,42 @@ class Engine:
         finally:
             for name in changed:
                 self._context.sql(f"SET {name} = {str(self._usual[name]).lower()}")
+
+
+@dataclass(frozen=True)
+class _Scanned:
+    """One table of a query.
+
+    Attributes:
+        view: The table.
+        plan: Its files.
+        scan: The scan of them.
+        report: What it reads.
+        whole: Files that need no scan.
+    """
+
+    view: TableView
+    plan: FilePlan
+    scan: FileScan
+    report: ScanReport
+    whole: tuple[LiveFile, ...]
+
+
+def _explained(
+    references: Mapping[TableKey, TableReference],
+    scanned: Mapping[TableKey, _Scanned],
+    sources: Mapping[TableKey, Source],
+    wanted: Mapping[TableKey, Wanted],
+) -> list[ExplainedScan | ExplainedSource]:
+    """What an EXPLAIN tells of, in the order in which the query names the tables."""
+    told: list[ExplainedScan | ExplainedSource] = []
+    for key, reference in references.items():
+        if key in sources:
+            told.append(ExplainedSource(reference, sources[key], wanted.get(key)))
+        else:
+            found = scanned[key]
+            told.append(ExplainedScan(reference, found.view, wanted[key], found.plan, found.scan.groups, found.report))
+    return told
 
 
 def _key(query: Query, reference: TableReference) -> TableKey:

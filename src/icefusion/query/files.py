@@ -23,8 +23,9 @@ from icefusion.bridge.entries import LiveEntry
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.pruning import FileTests
 from icefusion.errors import StorageError, UnsupportedStatementError
+from icefusion.query.views import TableView
 
-__all__ = ["FilePlan", "LiveFile", "plan_files"]
+__all__ = ["FilePlan", "LiveFile", "Pruned", "count_pruned", "plan_files"]
 
 # What a file of a plan that is kept takes in memory, and the file that it holds as well.
 _BYTES_A_FILE = 1_200
@@ -192,6 +193,51 @@ def _plan(
         len(data_manifests) + len(delete_manifests),
         total,
         tuple(applied),
+    )
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """Data files that a filter leaves out, by the step at which it does.
+
+    Attributes:
+        manifests: Manifests of data files that were left out.
+        files_of_manifests: The files in them, as the manifest list counts them.
+        by_partition: Files that were left out by their partition.
+        by_metrics: Files that were left out by the metrics of their columns.
+    """
+
+    manifests: int = 0
+    files_of_manifests: int = 0
+    by_partition: int = 0
+    by_metrics: int = 0
+
+
+def count_pruned(view: TableView, row_filter: BooleanExpression, reader: ManifestReader) -> Pruned:
+    """Count what `plan_files` has left out, over the same manifests.
+
+    Raises:
+        StorageError: A manifest, or the list of them, is missing or unreadable.
+    """
+    tests = FileTests(view.metadata, view.schema, row_filter)
+    manifests = [
+        manifest
+        for manifest in _manifests(view.metadata, view.snapshot_id, view.io, reader)
+        if manifest.content != ManifestContent.DELETES
+    ]
+    read = [manifest for manifest in manifests if tests.manifest_may_match(manifest)]
+    kept = {manifest.manifest_path for manifest in read}
+    left_out = [manifest for manifest in manifests if manifest.manifest_path not in kept]
+    entries = (entry.file for listing in reader.listings(read, view.io) for entry in listing.entries)
+    files = [file for file in entries if file.content is DataFileContent.DATA]
+    files += view.staged
+    counted = [file for file in files if _counts(file.file_path, view.removed, view.only)]
+    of_partition = [file for file in counted if tests.partition_may_match(file)]
+    return Pruned(
+        len(left_out),
+        sum((m.added_files_count or 0) + (m.existing_files_count or 0) for m in left_out),
+        len(counted) - len(of_partition),
+        0 if tests.trivial else sum(not tests.file_may_match(file) for file in of_partition),
     )
 
 

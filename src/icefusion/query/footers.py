@@ -21,7 +21,7 @@ from pyiceberg.manifest import DataFile
 from icefusion.bridge.locations import kind_of, local_path, missing_file
 from icefusion.errors import StorageError
 
-__all__ = ["FileShape", "FooterReader"]
+__all__ = ["FOOTER_THREADS", "FileShape", "FooterReader", "read_footer"]
 
 MAX_CACHED_FOOTERS = 100_000
 FOOTER_THREADS = 8
@@ -90,7 +90,12 @@ class FooterReader:
         return shape
 
 
-def _read_schema(file: DataFile, io: FileIO) -> pa.Schema:
+def read_footer(file: DataFile, io: FileIO) -> pq.FileMetaData:
+    """The footer of a file.
+
+    Raises:
+        StorageError: The file is missing, is not Parquet, or has another number of rows than its manifest says.
+    """
     path = file.file_path
     try:
         local = local_path(path)
@@ -99,7 +104,6 @@ def _read_schema(file: DataFile, io: FileIO) -> pa.Schema:
         else:
             with io.new_input(path).open() as stream:
                 metadata = pq.read_metadata(stream)
-        schema = metadata.schema.to_arrow_schema().remove_metadata()
     except FileNotFoundError as exc:
         raise missing_file(file) from exc
     except Exception as exc:
@@ -108,4 +112,13 @@ def _read_schema(file: DataFile, io: FileIO) -> pa.Schema:
         raise StorageError(
             f"{kind_of(file)} {path} has {metadata.num_rows} rows, its manifest says {file.record_count}", path=path
         )
-    return schema
+    return metadata
+
+
+def _read_schema(file: DataFile, io: FileIO) -> pa.Schema:
+    metadata = read_footer(file, io)
+    try:
+        return metadata.schema.to_arrow_schema().remove_metadata()
+    except Exception as exc:
+        path = file.file_path
+        raise StorageError(f"cannot read {kind_of(file)} {path}: {exc}", path=path) from exc

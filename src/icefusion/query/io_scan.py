@@ -26,26 +26,17 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from datafusion import DataFrame, SessionContext
 from datafusion.catalog import Table
-from pyiceberg.conversions import to_bytes
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, FileFormat
-from pyiceberg.types import (
-    DateType,
-    IcebergType,
-    IntegerType,
-    LongType,
-    NestedField,
-    StringType,
-    TimestampType,
-    TimestamptzType,
-)
+from pyiceberg.manifest import DataFile
+from pyiceberg.types import NestedField
 
 from icefusion.bridge.locations import kind_of, local_path, missing_file
 from icefusion.bridge.pruning import FileTests
 from icefusion.errors import IcefusionError, StorageError
 from icefusion.query.columns import quoted
 from icefusion.query.fitting import fit
+from icefusion.query.row_groups import as_file
 from icefusion.query.survivors import lives, sealed
 from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN, TableView
 
@@ -59,7 +50,6 @@ MIN_BUFFER_BYTES = 32 * 1024
 
 FileTest = Callable[[DataFile], bool]
 _VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
-_BOUNDED = (IntegerType, LongType, StringType, DateType, TimestampType, TimestamptzType)
 
 
 @dataclass(frozen=True)
@@ -188,7 +178,7 @@ class FileIOScan:
 
     def _wanted(self, file: DataFile, group: pq.RowGroupMetaData) -> bool:
         """Whether a row group may hold a row that the query wants, by its own bounds."""
-        return self._may_match is None or self._may_match(_as_file(file, group, self._columns))
+        return self._may_match is None or self._may_match(as_file(file, group, self._columns))
 
 
 class IOScanner:
@@ -273,50 +263,6 @@ def _parts(files: Sequence[RowsOf], threads: int) -> list[list[RowsOf]]:
         parts[smallest].append(rows)
         sizes[smallest] += rows.file.file_size_in_bytes
     return parts
-
-
-def _as_file(file: DataFile, group: pq.RowGroupMetaData, columns: dict[str, NestedField]) -> DataFile:
-    """A row group as the manifest would describe it, were it a file of its own: what is not known is left out."""
-    values: dict[int, int] = {}
-    nulls: dict[int, int] = {}
-    lower: dict[int, bytes] = {}
-    upper: dict[int, bytes] = {}
-    for index in range(group.num_columns):
-        chunk = group.column(index)
-        column = columns.get(chunk.path_in_schema)
-        statistics = chunk.statistics
-        if column is None or statistics is None:
-            continue
-        field_id, kind = column.field_id, column.field_type
-        if statistics.has_null_count:
-            values[field_id] = group.num_rows
-            nulls[field_id] = statistics.null_count
-        if statistics.has_min_max and isinstance(kind, _BOUNDED):
-            low, high = _bound(kind, statistics.min), _bound(kind, statistics.max)
-            if low is not None and high is not None:
-                lower[field_id], upper[field_id] = low, high
-    described = DataFile.from_args(
-        content=file.content,
-        file_path=file.file_path,
-        file_format=FileFormat.PARQUET,
-        partition=file.partition,
-        record_count=group.num_rows,
-        file_size_in_bytes=file.file_size_in_bytes,
-        value_counts=values,
-        null_value_counts=nulls,
-        nan_value_counts={},
-        lower_bounds=lower,
-        upper_bounds=upper,
-    )
-    described.spec_id = file.spec_id
-    return described
-
-
-def _bound(kind: IcebergType, value: Any) -> bytes | None:
-    try:
-        return to_bytes(kind, value)  # type: ignore[arg-type]
-    except Exception:  # a bound of another type than the column has now
-        return None
 
 
 class _Dataset(ds.Dataset):  # type: ignore[misc]

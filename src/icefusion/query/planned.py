@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from pyiceberg.manifest import DataFile
 from icefusion.errors import ExecutionError, StorageError
 from icefusion.query.allocator import reclaimer
 from icefusion.query.damage import damaged_file, suspect
+from icefusion.query.explain import Explaining, explain_rows
 from icefusion.query.files import LiveFile
 from icefusion.query.io_scan import FileIOScan
 from icefusion.query.presence import check_present
@@ -42,12 +44,14 @@ class PlannedQuery:
         files_by_name: For tables with identity columns, the data file behind each value of `FILE_COLUMN`.
         whole_files: Files that were left out because all of their rows are in the answer.
         text: The query as it was planned.
+        explaining: What there is to be told besides the engine's own plans, if the query is an EXPLAIN.
         tells_places: Whether functions in it tell where rows lie, which only a scan can.
     """
 
     reads: tuple[tuple[TableView, BooleanExpression], ...] = ()
     files_by_name: Mapping[str, LiveFile] = {}
     whole_files: tuple[LiveFile, ...] = ()
+    explaining: Explaining | None = None
     tells_places = False
 
     def __init__(
@@ -85,7 +89,17 @@ class PlannedQuery:
         with self._running():
             stream = self._frame.execute_stream()
             self._check_files()
-        return self._drain(iter(stream))
+        rows = self._drain(iter(stream))
+        return rows if self.explaining is None else self._explained(rows, self.explaining)
+
+    def _explained(self, plans: Iterator[pa.RecordBatch], explaining: Explaining) -> Iterator[pa.RecordBatch]:
+        """The engine's own plans, and what else an EXPLAIN tells."""
+        began = time.perf_counter()
+        yield from plans
+        rows = explain_rows(explaining, self._engine.manifests, time.perf_counter() - began)
+        columns = [pa.array([row[position] for row in rows], field.type) for position, field in enumerate(self.schema)]
+        if rows:
+            yield pa.RecordBatch.from_arrays(columns, schema=self.schema)
 
     def streams(self) -> list[Iterator[pa.RecordBatch]]:
         """Run the query: one stream or several, to be drained at the same time, each by a thread of its own.

@@ -43,7 +43,7 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
-from pyiceberg.types import DoubleType, FloatType, NestedField, PrimitiveType
+from pyiceberg.types import DoubleType, FloatType, NestedField
 
 from icefusion.bridge.positions import Positions, sorted_positions
 from icefusion.bridge.pruning import schema_with_dropped_columns
@@ -57,10 +57,20 @@ from icefusion.query.footers import FileShape, FooterReader
 from icefusion.query.io_scan import FileIOScan, IOScanner, RowsOf
 from icefusion.query.mapping import ColumnSource, map_columns
 from icefusion.query.object_stores import Place
+from icefusion.query.row_groups import bounded_columns
 from icefusion.query.survivors import MAX_NUMBERED_SCANS, MAX_SINGLE_SCANS, surviving_rows
 from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN, TableView, view_schema
 
-__all__ = ["FILE_COLUMN", "POSITION_COLUMN", "FileScan", "Memory", "TableView", "scan_files", "view_schema"]
+__all__ = [
+    "FILE_COLUMN",
+    "POSITION_COLUMN",
+    "FileGroup",
+    "FileScan",
+    "Memory",
+    "TableView",
+    "scan_files",
+    "view_schema",
+]
 
 Array = npt.NDArray[np.uint32]
 
@@ -91,6 +101,7 @@ class FileScan:
         files_by_name: The files by what stands in `FILE_COLUMN`; empty for a view without it.
         io_scans: Scans through PyIceberg's file access.
         fallback: Why there are any of these; None where there are none.
+        groups: What the files were put into groups by.
     """
 
     frame: DataFrame
@@ -100,6 +111,34 @@ class FileScan:
     files_by_name: Mapping[str, LiveFile] = field(default_factory=dict)
     io_scans: tuple[FileIOScan, ...] = ()
     fallback: str | None = None
+    groups: tuple[FileGroup, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """Data files that are read in one way.
+
+    Attributes:
+        files: The files.
+        schema: Their physical schema.
+        columns: Where each column of the view comes from.
+        constants: Values of columns that the files lack, by field id, as they stand in the partition.
+        guarded: Field ids of the float columns that may hold NaN.
+        store: The store they are in; None where the engine does not read them itself.
+        fallback: Why it does not.
+        equality_deletes: How many equality delete files apply to each of them.
+        holed: How many of them have rows that are deleted by position.
+    """
+
+    files: tuple[DataFile, ...]
+    schema: pa.Schema
+    columns: tuple[ColumnSource, ...]
+    constants: tuple[tuple[int, Any], ...]
+    guarded: frozenset[int]
+    store: str | None
+    fallback: str | None
+    equality_deletes: int
+    holed: int
 
 
 @dataclass(frozen=True)
@@ -219,6 +258,23 @@ def scan_files(
         _by_name(plan.files, members) if view.with_identity else {},
         tuple(through_io.scans),
         next((member.place.why_not for member in members if member.place.url is None), None),
+        tuple(_described(group, store, age, together, mapper) for (group, store, age), together in groups.items()),
+    )
+
+
+def _described(
+    group: _Group, store: str | None, age: AgeClass | None, members: Sequence[_Member], mapper: _Mapper
+) -> FileGroup:
+    return FileGroup(
+        tuple(member.file for member in members),
+        group.shape.schema,
+        mapper.columns(group.shape)[: len(mapper.view.schema.fields)],
+        group.constants,
+        group.guarded,
+        store,
+        members[0].place.why_not if store is None else None,
+        0 if age is None else len(age.paths),
+        sum(bool(len(member.deleted)) for member in members),
     )
 
 
@@ -360,15 +416,6 @@ def _identity_fields(spec: PartitionSpec | None, missing: set[int]) -> tuple[tup
 _PLACES = [pa.field(FILE_COLUMN, pa.string()), pa.field(POSITION_COLUMN, pa.int64())]
 
 
-def _bounded_columns(sources: Sequence[ColumnSource]) -> dict[str, NestedField]:
-    """The columns whose bounds in a file's footer are found by the column's name there."""
-    return {
-        source.name: source.column
-        for source in sources
-        if source.name is not None and "." not in source.name and isinstance(source.column.field_type, PrimitiveType)
-    }
-
-
 def _scan_group(
     group: _Group,
     members: Sequence[_Member],
@@ -420,7 +467,7 @@ def _scan_group(
     else:
         places = _PLACES if with_identity else []
         files = [RowsOf(member.file, member.name, member.deleted) for member in members]
-        frame = scanner.scan(files, pa.schema(fields + places), _bounded_columns(mapper.columns(group.shape)))
+        frame = scanner.scan(files, pa.schema(fields + places), bounded_columns(mapper.columns(group.shape)))
     if plain:
         return frame
     if positions:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from datafusion import DataFrame
+from datafusion import DataFrame, Expr
 from datafusion.plan import LogicalPlan
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, Or
 from pyiceberg.schema import Schema
@@ -35,10 +35,13 @@ class Wanted:
     Attributes:
         row_filter: True for every row that matters to the query.
         field_ids: The top-level columns it looks at; None where that is not known.
+        conditions: The engine's conditions on the table's rows, for each reference to it; empty where one of them is
+            not known.
     """
 
     row_filter: BooleanExpression
     field_ids: frozenset[int] | None
+    conditions: tuple[tuple[Expr, ...], ...] = ()
 
 
 EVERYTHING = Wanted(AlwaysTrue(), None)
@@ -58,7 +61,8 @@ def find_wanted(draft: DataFrame, schemas: Mapping[TableKey, Schema]) -> dict[Ta
     for scan in scans:
         key = _key_of(scan)
         if key in schemas:
-            found = Wanted(conjunction(scan.filters(), schemas[key]), _field_ids(scan, schemas[key]))
+            filters = tuple(scan.filters())
+            found = Wanted(conjunction(filters, schemas[key]), _field_ids(scan, schemas[key]), (filters,))
             wanted[key] = _either(wanted[key], found) if key in wanted else found
         if hidden is None or _display_name(scan) in hidden:
             wanted[key] = EVERYTHING
@@ -114,7 +118,8 @@ def _key_of(scan: Any) -> TableKey:
 
 def _either(one: Wanted, other: Wanted) -> Wanted:
     ids = None if one.field_ids is None or other.field_ids is None else one.field_ids | other.field_ids
-    return Wanted(Or(one.row_filter, other.row_filter), ids)
+    known = bool(one.conditions) and bool(other.conditions)
+    return Wanted(Or(one.row_filter, other.row_filter), ids, one.conditions + other.conditions if known else ())
 
 
 def _field_ids(scan: Any, schema: Schema) -> frozenset[int]:

@@ -7,7 +7,8 @@ a statement are not parsed but sliced out as they were written, see `icefusion.s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from icefusion.errors import ParseError
@@ -34,6 +35,7 @@ from icefusion.sql.statements import (
     Commit,
     DropTable,
     Explain,
+    ExplainOptions,
     Query,
     Rollback,
     Statement,
@@ -151,7 +153,20 @@ def _parse_explain(cursor: PieceCursor) -> Query | Explain:
     if not _at_query(cursor):
         hint = "EXPLAIN the SELECT that the statement contains"
         raise cursor.unsupported("only queries and changes of rows can be explained", hint)
-    return scan_query(sql, tokens, cursor.index, tokens[0].start)
+    options = _explain_options(tokens[1 : cursor.index])
+    return replace(scan_query(sql, tokens, cursor.index, tokens[0].start), explain=options)
+
+
+def _explain_options(tokens: Sequence[Token]) -> ExplainOptions:
+    """What is asked for before the query, in either style: ``ANALYZE FORMAT tree`` or ``(ANALYZE, FORMAT tree)``."""
+    options = ExplainOptions()
+    for option, value in zip(tokens, [*tokens, None][1:], strict=True):
+        if option.key == "ANALYZE":
+            off = value is not None and value.text.upper() in ("FALSE", "OFF", "0")
+            options = replace(options, analyze=not off)
+        elif option.key == "FORMAT" and value is not None:
+            options = replace(options, format=value.text.strip("'\"").lower())
+    return options
 
 
 def _refuse_explain_option(cursor: Cursor, option: Token) -> None:

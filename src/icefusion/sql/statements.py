@@ -52,6 +52,7 @@ __all__ = [
     "DropTable",
     "DropView",
     "Explain",
+    "ExplainOptions",
     "FileFunction",
     "FileKind",
     "FileOption",
@@ -224,8 +225,27 @@ class Fragment:
 
 
 @dataclass(frozen=True)
+class ExplainOptions:
+    """What stands between EXPLAIN and the query.
+
+    Attributes:
+        analyze: Whether the query is run for it.
+        format: The format of the plans, in lower case; None where none is named.
+    """
+
+    analyze: bool = False
+    format: str | None = None
+
+
+@dataclass(frozen=True)
 class Query(Fragment):
-    """A SELECT, VALUES, WITH or EXPLAIN SELECT ... as a whole."""
+    """A SELECT, VALUES, WITH or EXPLAIN SELECT ... as a whole.
+
+    Attributes:
+        explain: How it is to be explained; None for its rows. The text begins with the EXPLAIN.
+    """
+
+    explain: ExplainOptions | None = None
 
 
 @dataclass(frozen=True)
