@@ -230,19 +230,19 @@ def test_a_table_of_format_version_3_is_refused_and_read(
     session: icefusion.Session, spark: Spark, spark_writer: SparkWriter
 ) -> None:
     spark.sql(
-        "CREATE TABLE ice.db.third (id bigint, part string, price double) USING iceberg "
+        "CREATE TABLE ice.db.third_version (id bigint, part string, price double) USING iceberg "
         "TBLPROPERTIES ('format-version' = '3', 'write.delete.mode' = 'merge-on-read')"
     )
-    spark_writer.insert("ice.db.third", pa.Table.from_pylist(some_rows(0, 10), SCHEMA))
-    spark.sql("DELETE FROM ice.db.third WHERE id IN (1, 2)")
-    spark_writer.hand_over("ice.db.third", session, "ns.third")
-    before = location_of(session, "ns.third")
+    spark_writer.insert("ice.db.third_version", pa.Table.from_pylist(some_rows(0, 10), SCHEMA))
+    spark.sql("DELETE FROM ice.db.third_version WHERE id IN (1, 2)")
+    spark_writer.hand_over("ice.db.third_version", session, "ns.third_version")
+    before = location_of(session, "ns.third_version")
     for mode in MODES:
         for sql in (*(sql for sql, _ in STEPS), "TRUNCATE TABLE {table}"):
             given = {"given": pa.Table.from_pylist(MERGED, SCHEMA)} if "given" in sql else {}
             with pytest.raises(UnsupportedStatementError, match="format version 3, which can be read but not written"):
-                session.sql(sql.format(table="ns.third"), write_mode=mode, **given)
-    assert location_of(session, "ns.third") == before
+                session.sql(sql.format(table="ns.third_version"), write_mode=mode, **given)
+    assert location_of(session, "ns.third_version") == before
     expected = [row for row in some_rows(0, 10) if row["id"] not in (1, 2)]
-    found = session.sql("SELECT * FROM ns.third").fetchall()
+    found = session.sql("SELECT * FROM ns.third_version").fetchall()
     assert canonical_rows(found, SCHEMA) == canonical({row["id"]: row for row in expected})

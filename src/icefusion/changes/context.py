@@ -50,6 +50,11 @@ class ChangeContext:
     progress: Callable[[int, int], None] | None = None
 
     @property
+    def can_ask_again(self) -> bool:
+        """Whether a question can be asked a second time: not of a stream that was read, see `with_streams_kept`."""
+        return all(source.replayable for source in self.sources.values())
+
+    @property
     def spool_bytes(self) -> int | None:
         """Arrow bytes of rows that wait, before they go to a temporary file; None for a default."""
         return None if self.write_memory_bytes is None else self.write_memory_bytes // 4

@@ -195,7 +195,7 @@ class ChangeExecutor:
         changer = RowChanger(context, queries, show=_returning(change) is not None)
         match change:
             case Delete() | Update():
-                merge = joined_as_merge(change)
+                merge = joined_as_merge(change) if context.can_ask_again else None
                 try:
                     return changer.change(change)
                 except OutOfMemoryError:

@@ -101,6 +101,7 @@ class RowChanger:
             question = self._queries.update(change)
         # Rows that are sorted whole take more memory than the engine knows of.
         by_sorting = isinstance(change, Delete) or joined_as_merge(change) is None
+        by_sorting = by_sorting and self._context.can_ask_again
         return self._carried_out(lambda: self.asker.ask_all(question, whole_files=whole_files), by_sorting)
 
     def truncate(self) -> Changed:
