@@ -56,7 +56,8 @@ class Executor:
         """Plan a query; it runs when its rows are asked for."""
         began = time.perf_counter()
         planned = self.plan(query, given, state)
-        report = StatementReport("SELECT", seconds=time.perf_counter() - began, scans=planned.scans)
+        kind = "SELECT" if query.explain is None else "EXPLAIN"
+        report = StatementReport(kind, seconds=time.perf_counter() - began, scans=planned.scans)
         self.tell(report, *planned.scans)
         return Result(planned.schema, planned.stream, report=report)
 
@@ -69,7 +70,8 @@ class Executor:
             bound = now_in_microseconds(bound)
         batch_rows = WRITE_BATCH_ROWS if for_write else None
         planned = self._engine.plan(bound, bindings, parameters, batch_rows=batch_rows)
-        state.note_reads(planned.reads)
+        if query.explain is None or query.explain.analyze:  # otherwise no row is read
+            state.note_reads(planned.reads)
         return planned
 
     # Rows

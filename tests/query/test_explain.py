@@ -9,11 +9,12 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import shadow_io
-from delete_writing import commit, equality_deletes, rows_file
+from delete_writing import commit, deletion_vectors, equality_deletes, rows_file
 from pyiceberg.typedef import Record
+from query_helpers import make_catalog
 
 import icefusion
-from icefusion import Session, StorageError
+from icefusion import CommitConflictError, Session, StorageError
 
 PLANS = {"logical_plan", "physical_plan", "Plan with Metrics"}
 
@@ -294,3 +295,35 @@ def test_a_file_that_is_missing_is_named(session: Session, tmp_path: Path) -> No
     path.unlink()
     with pytest.raises(StorageError, match=path.name):
         session.sql("EXPLAIN SELECT * FROM ns.t WHERE id = 1").fetchall()
+
+
+def test_a_transaction_depends_on_nothing_that_was_only_explained(session: Session, tmp_path: Path) -> None:
+    fill(session)
+    session.sql("CREATE TABLE ns.u (id bigint)")
+    for options, conflicts in (("", False), ("ANALYZE", True)):
+        with icefusion.connect(tmp_path / "warehouse") as other:
+            tx = session.transaction()
+            tx.__enter__()
+            explained = tx.sql(f"EXPLAIN {options} SELECT * FROM ns.t WHERE id > 0")
+            assert explained.report.statement == "EXPLAIN"
+            tx.sql("INSERT INTO ns.u VALUES (1)")
+            other.sql("INSERT INTO ns.t VALUES (77, 'a', 1.0)")
+            if conflicts:
+                with pytest.raises(CommitConflictError):
+                    tx.__exit__(None, None, None)
+            else:
+                tx.__exit__(None, None, None)
+                assert session.sql("SELECT id FROM ns.u").fetchall() == [(1,)]
+
+
+def test_deletion_vectors(tmp_path: Path) -> None:
+    catalog = make_catalog(tmp_path)
+    table = catalog.create_table("ns.t", pa.schema([("id", pa.int64())]))
+    files = [rows_file(table, [{"id": number} for number in range(5)]) for _ in range(3)]
+    table = commit(table, *files)
+    commit(table, *deletion_vectors(table, {files[0].file_path: [1, 3], files[1].file_path: [4]}))
+    with icefusion.connect(catalog=catalog) as session:
+        found = dict(told(session, "EXPLAIN SELECT * FROM ns.t"))
+        assert session.sql("SELECT count(*) FROM ns.t").fetchall() == [(12,)]
+    assert found["deletes"] == "2 deletion vectors of 3 rows, for 2 data files"
+    assert found["group"].endswith("columns as in the table; rows are deleted by position in 2")

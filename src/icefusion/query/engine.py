@@ -203,7 +203,14 @@ class Engine:
             frames |= {key: self._source_frame(sources[key]) for key in generated}
             for key, view in views.items():
                 rest = find_complement(draft, view.schema) if whole_files and view.with_identity else None
-                scanned[key] = self._scan(view, wanted[key], rest, threads or self._threads, piecewise=piecewise)
+                scanned[key] = self._scan(
+                    view,
+                    wanted[key],
+                    rest,
+                    threads or self._threads,
+                    piecewise=piecewise,
+                    explained=query.explain is not None,
+                )
         scans = [found.scan for found in scanned.values()]
         frames |= {key: found.scan.frame for key, found in scanned.items()}
         collect_statistics = collect_statistics and not any(scan.may_hold_nan for scan in scans)
@@ -335,7 +342,14 @@ class Engine:
         )
 
     def _scan(
-        self, view: TableView, wanted: Wanted, rest: BooleanExpression | None, threads: int, *, piecewise: bool
+        self,
+        view: TableView,
+        wanted: Wanted,
+        rest: BooleanExpression | None,
+        threads: int,
+        *,
+        piecewise: bool,
+        explained: bool = False,
     ) -> _Scanned:
         """The scan of a view, without files that need none as all their rows are wanted.
 
@@ -345,6 +359,7 @@ class Engine:
             rest: True for every row that is not in the answer, where such files are to be left out.
             threads: How many threads there are.
             piecewise: Whether it is read piece by piece, if it is large.
+            explained: Whether it is to be told how the files are read.
         """
         began = time.perf_counter()
         plan = self._plan_files(view, wanted.row_filter)
@@ -372,6 +387,7 @@ class Engine:
             without_statistics=self._without_statistics,
             threads=threads,
             row_filter=wanted.row_filter,
+            with_groups=explained,
         )
         report = ScanReport(
             table=view.name,

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 
 from datafusion import Expr
 from pyiceberg.expressions import AlwaysTrue
-from pyiceberg.manifest import DataFileContent
+from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.schema import Schema
 
 from icefusion.bridge.expression import complement
@@ -58,10 +58,6 @@ MAX_COLUMNS = 5
 
 _MACHINE_FORMATS = ("graphviz", "pgjson")
 """Formats that a program reads, which would stumble over more rows."""
-_DELETES = {
-    DataFileContent.POSITION_DELETES: "by position",
-    DataFileContent.EQUALITY_DELETES: "by equality",
-}
 
 
 @dataclass(frozen=True)
@@ -268,12 +264,19 @@ def _shown(condition: Expr) -> str:
 
 def _deletes(plan: FilePlan) -> str:
     holed = sum(bool(live.deletes) for live in plan.files)
-    counts = []
-    for content, how in _DELETES.items():
-        files = [file for file in plan.delete_files if file.content == content]
-        if files:
-            rows = sum(file.record_count for file in files)
-            counts.append(f"{_count(len(files), 'delete file')} {how} of {_count(rows, 'row')}")
+    # Of a Puffin file each blob is a delete file of its own, and an entry of the plan.
+    vectors = [entry.file for entry in plan.delete_entries if entry.file.file_format is FileFormat.PUFFIN]
+    others = [file for file in plan.delete_files if file.file_format is not FileFormat.PUFFIN]
+    kinds = {
+        ("delete file", " by position"): [f for f in others if f.content == DataFileContent.POSITION_DELETES],
+        ("delete file", " by equality"): [f for f in others if f.content == DataFileContent.EQUALITY_DELETES],
+        ("deletion vector", ""): vectors,
+    }
+    counts = [
+        f"{_count(len(files), what)}{how} of {_count(sum(file.record_count for file in files), 'row')}"
+        for (what, how), files in kinds.items()
+        if files
+    ]
     return f"{' and '.join(counts)}, for {_count(holed, 'data file')}"
 
 

@@ -101,7 +101,7 @@ class FileScan:
         files_by_name: The files by what stands in `FILE_COLUMN`; empty for a view without it.
         io_scans: Scans through PyIceberg's file access.
         fallback: Why there are any of these; None where there are none.
-        groups: What the files were put into groups by.
+        groups: What the files were put into groups by; empty where nobody asked.
     """
 
     frame: DataFrame
@@ -193,6 +193,7 @@ def scan_files(
     without_statistics: Callable[[DataFrame], DataFrame],
     threads: int = 1,
     row_filter: BooleanExpression | None = None,
+    with_groups: bool = False,
 ) -> FileScan:
     """A DataFrame over the rows of data files that are not deleted, in the shape of the view.
 
@@ -208,6 +209,7 @@ def scan_files(
         without_statistics: Makes a frame that can be run while this one is still planned.
         threads: So many parts of one scan through PyIceberg's file access are read at a time.
         row_filter: True for every row that the query wants; None for all.
+        with_groups: Whether the groups are to be told of.
 
     Raises:
         StorageError: A file is missing or broken, or is not what its manifest says.
@@ -258,7 +260,7 @@ def scan_files(
         _by_name(plan.files, members) if view.with_identity else {},
         tuple(through_io.scans),
         next((member.place.why_not for member in members if member.place.url is None), None),
-        tuple(_described(group, store, age, together, mapper) for (group, store, age), together in groups.items()),
+        tuple(_described(*key, together, mapper) for key, together in groups.items()) if with_groups else (),
     )
 
 
