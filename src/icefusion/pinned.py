@@ -107,6 +107,8 @@ class PinnedTable:
     @property
     def snapshot_id(self) -> int | None:
         """The snapshot that the branch is at; None where it has none."""
+        if self.ref == MAIN_BRANCH:
+            return self.handle.metadata.current_snapshot_id
         ref = self.handle.metadata.refs.get(self.ref)
         return ref.snapshot_id if ref is not None else None
 

@@ -9,7 +9,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 
 from icefusion.bridge.delete_index import PATH_FIELD_ID, POSITION_FIELD_ID
-from icefusion.bridge.locations import local_path, missing_file
+from icefusion.bridge.locations import DAMAGED, local_path, missing_file
 from icefusion.bridge.positions import Positions
 from icefusion.bridge.schema import FIELD_ID_KEY
 from icefusion.errors import StorageError
@@ -32,7 +32,9 @@ def read_position_deletes(delete: DataFile, io: FileIO) -> Positions:
     except StorageError:
         raise
     except Exception as exc:
-        raise StorageError(f"cannot read delete file {delete.file_path}: {exc}", path=delete.file_path) from exc
+        raise StorageError(
+            f"cannot read delete file {delete.file_path}: {exc}", path=delete.file_path, hint=DAMAGED
+        ) from exc
 
 
 def _read(delete: DataFile, io: FileIO) -> Positions:

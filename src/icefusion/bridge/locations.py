@@ -6,7 +6,9 @@ from pyiceberg.manifest import DataFile, DataFileContent
 
 from icefusion.errors import StorageError
 
-__all__ = ["kind_of", "local_path", "missing_file"]
+__all__ = ["DAMAGED", "kind_of", "local_path", "missing_file"]
+
+DAMAGED = "it may be damaged: restore it from a copy, or read a snapshot without it"
 
 
 def local_path(location: str) -> str | None:

@@ -151,4 +151,5 @@ def unreadable(kind: str, path: str, exc: Exception) -> StorageError:
     hint = "it may have been removed by snapshot expiry, or by other software"
     if isinstance(exc, FileNotFoundError):
         return StorageError(f"{kind} {path} is missing in storage", path=path, hint=hint)
-    return StorageError(f"cannot read {kind} {path}: {exc}", path=path)
+    hint = "it is damaged; restore it, or read an earlier snapshot: FOR VERSION AS OF"
+    return StorageError(f"cannot read {kind} {path}: {exc}", path=path, hint=hint)

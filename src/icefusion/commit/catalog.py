@@ -25,7 +25,6 @@ from pyiceberg.catalog.sql import IcebergTables, SqlCatalog, SqlCatalogBaseTable
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.serializers import FromInputFile
 from pyiceberg.table import Table
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.sorting import SortOrder
@@ -41,11 +40,13 @@ from icefusion.bridge.metadata_names import (
     split_metadata_name,
 )
 from icefusion.commit.identifiers import AttachedIdentifier
+from icefusion.commit.metadata import read_metadata
 from icefusion.commit.pools import PoolStats, sql_stats
 from icefusion.commit.rest import PooledRestCatalog, offers_transactions
 from icefusion.commit.translate import translated
 from icefusion.errors import (
     CatalogError,
+    ConfigurationError,
     IcefusionError,
     NamespaceNotFoundError,
     TableExistsError,
@@ -399,7 +400,7 @@ class CatalogClient:
             known = self._states.get(tuple(identifier))
         if known is not None and known.metadata_location == location:
             return known
-        metadata = FromInputFile.table_metadata(load_file_io(catalog.properties, location).new_input(location))
+        metadata = read_metadata(location, load_file_io(catalog.properties, location))
         io = catalog._load_file_io(metadata.properties, location)
         return TableHandle(
             self.full_name(identifier), Table(tuple(identifier), metadata, location, io, catalog), self._name
@@ -433,7 +434,7 @@ class CatalogClient:
 
         Raises:
             NamespaceNotFoundError: The namespace does not exist.
-            ConfigurationError: A property has a value that makes no sense.
+            ConfigurationError: A property has a value that makes no sense, or files could not be told apart there.
         """
         if self.find_namespace(identifier[:-1]) is None:
             raise self._unknown_namespace(identifier[:-1])
@@ -448,8 +449,9 @@ class CatalogClient:
                 sort_order=sort_order,
                 properties=dict(properties),
             )
-            # The updates that recreate this state; PyIceberg offers no public way to them.
-            return StagedTable(TableHandle(name, transaction._table, self._name), tuple(transaction._updates))
+        _check_location(name, transaction.table_metadata.location)
+        # The updates that recreate this state; PyIceberg offers no public way to them.
+        return StagedTable(TableHandle(name, transaction._table, self._name), tuple(transaction._updates))
 
     def find(self, identifier: tuple[str, ...]) -> TableHandle | None:
         """The newest state of a table, or None when there is no such table."""
@@ -627,3 +629,13 @@ def row_filter(catalog_name: str, identifier: tuple[str, ...]) -> tuple[Any, ...
         columns.table_namespace == ".".join(identifier[:-1]),
         columns.table_name == identifier[-1],
     )
+
+
+def _check_location(name: str, location: str) -> None:
+    """Refuse a place at which all files would have one path: file access reads locations as URLs, up to these marks."""
+    mark = next((mark for mark in "?#" if mark in location), None)
+    if mark is not None:
+        raise ConfigurationError(
+            f"table {name} would lie at {location}, and files cannot be written to a path with {mark} in it",
+            hint="give it another name, or a LOCATION",
+        )

@@ -7,20 +7,31 @@ sharing is safe. This module is the one place that leans on them.
 
 from __future__ import annotations
 
+import gzip
 import re
+import zlib
 from collections.abc import Sequence
 
+from pyiceberg.exceptions import ValidationError as MetadataError
 from pyiceberg.io import FileIO
-from pyiceberg.serializers import ToOutputFile
+from pyiceberg.serializers import FromInputFile, ToOutputFile
 from pyiceberg.table.locations import load_location_provider
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.snapshots import MetadataLogEntry
 from pyiceberg.table.update import TableUpdate, _apply_table_update, _TableMetadataUpdateContext
 
 from icefusion.clock import Clock
+from icefusion.commit.translate import told
 from icefusion.config import WriteProperties
+from icefusion.errors import StorageError
 
-__all__ = ["apply_updates", "dropped_metadata_files", "next_metadata_location", "write_metadata_file"]
+__all__ = [
+    "apply_updates",
+    "dropped_metadata_files",
+    "next_metadata_location",
+    "read_metadata",
+    "write_metadata_file",
+]
 
 _VERSION = re.compile(r"^(\d+)-[0-9a-fA-F-]{36}(?:\.gz)?\.metadata\.json(?:\.gz)?$")
 
@@ -61,6 +72,32 @@ def next_metadata_location(metadata: TableMetadata, current_location: str | None
         version = int(match.group(1)) + 1 if match else 0
     provider = load_location_provider(metadata.location, metadata.properties)
     return provider.new_table_metadata_file_location(version)
+
+
+def read_metadata(location: str, io: FileIO) -> TableMetadata:
+    """The metadata that lies at a location.
+
+    Raises:
+        StorageError: Nothing lies there, or no metadata of an Iceberg table.
+        Exception: Whatever file access raises otherwise.
+    """
+    try:
+        return FromInputFile.table_metadata(io.new_input(location))
+    except FileNotFoundError as exc:
+        error = StorageError(
+            f"metadata file {location} is missing in storage",
+            path=location,
+            hint="the catalog names it as the table's newest; restore it, or register the table at an older one",
+        )
+        error.retryable = True  # it may have been cleared away after the catalog was asked, when newer ones were there
+        raise error from exc
+    except (ValueError, MetadataError, EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise StorageError(
+            f"metadata file {location} cannot be read: {told(exc)}",
+            path=location,
+            hint="it may be damaged, of another table format, or of a format version that is not known yet; restore "
+            "it, or register the table at an older one",
+        ) from exc
 
 
 def write_metadata_file(metadata: TableMetadata, io: FileIO, location: str) -> None:

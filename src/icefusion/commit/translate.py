@@ -22,7 +22,7 @@ from icefusion.errors import (
     TableNotFoundError,
 )
 
-__all__ = ["translate", "translated"]
+__all__ = ["told", "translate", "translated"]
 
 _TRANSLATIONS: tuple[tuple[type[Exception], type[CatalogError], str], ...] = (
     (foreign.NoSuchNamespaceError, NamespaceNotFoundError, "does not exist"),
@@ -68,6 +68,9 @@ def translate(exc: Exception, what: str) -> IcefusionError:
         )
     if isinstance(exc, foreign.ForbiddenError):
         return CatalogError(f"{what}: the catalog does not allow it: {text}", hint="ask whoever runs it for the right")
+    if type(exc).__name__ == "ValidationError":  # PyIceberg's own, or one of the models that its metadata are
+        hint = "it may be damaged, of another format, or of a format version that is not known yet"
+        return CatalogError(f"{what}: its metadata cannot be read: {told(exc)}", hint=hint)
     if isinstance(exc, ImportError | foreign.NotInstalledError):
         return ConfigurationError(f"{what}: a package is missing: {text}", hint="pip install it")
     if isinstance(exc, requests.Timeout | requests.ConnectionError):
@@ -78,6 +81,14 @@ def translate(exc: Exception, what: str) -> IcefusionError:
         error = CatalogError(f"{what}: the catalog failed with {type(exc).__name__}: {text}")
     error.retryable = isinstance(exc, (SQLAlchemyError, requests.RequestException, foreign.RESTError, OSError))
     return error
+
+
+def told(exc: Exception) -> str:
+    """What is wrong with metadata, in one line: the first of what its models say, if they say it."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    if len(lines) < 2 or "validation error" not in lines[0]:
+        return " ".join(lines[:1]) or type(exc).__name__
+    return ": ".join(line.partition(" [type=")[0] for line in lines[1:3] if not line.startswith("For further"))
 
 
 def _unreachable(exc: requests.RequestException) -> str:

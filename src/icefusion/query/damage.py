@@ -41,13 +41,13 @@ def damaged_file(suspects: Iterable[Suspect]) -> StorageError | None:
             return None
         try:
             with pq.ParquetFile(opened()) as file:
-                for _ in file.iter_batches(_BATCH_ROWS):
-                    pass
+                for batch in file.iter_batches(_BATCH_ROWS):
+                    batch.validate(full=True)
         except Exception as exc:  # whatever it is, the file is not as it was written
             said = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
             return StorageError(
                 f"{name} is damaged: {said}",
                 path=path,
-                hint="restore it from a copy, or take it out of the table and load its rows again",
+                hint="restore it from a copy, or read a snapshot without it",
             )
     return None

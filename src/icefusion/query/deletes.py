@@ -20,7 +20,7 @@ from pyroaring import BitMap
 
 from icefusion.bridge.delete_files import read_position_deletes
 from icefusion.bridge.entries import content_range
-from icefusion.bridge.locations import missing_file
+from icefusion.bridge.locations import DAMAGED, missing_file
 from icefusion.bridge.positions import Positions
 from icefusion.errors import StorageError
 from icefusion.query.deletion_vectors import read_vector
@@ -124,4 +124,4 @@ def _read(delete: DataFile, data_path: str, io: FileIO) -> Positions:
     except StorageError:
         raise
     except Exception as exc:
-        raise StorageError(f"cannot read delete file {path}: {exc}", path=path) from exc
+        raise StorageError(f"cannot read delete file {path}: {exc}", path=path, hint=DAMAGED) from exc

@@ -32,6 +32,7 @@ from pyiceberg.types import DoubleType, FloatType, NestedField, PrimitiveType
 
 from icefusion.bridge.delete_index import PartitionKey, is_unpartitioned, partition_key
 from icefusion.bridge.entries import LiveEntry
+from icefusion.bridge.locations import DAMAGED
 from icefusion.errors import StorageError, UnsupportedStatementError
 from icefusion.naming import quote_identifier
 from icefusion.query.columns import read_type
@@ -257,7 +258,7 @@ def _held(frame: DataFrame, keys: KeySet, context: SessionContext, io: FileIO) -
         rows = frame.to_arrow_table()
     except Exception as exc:
         check_present(files, io)
-        raise StorageError(f"cannot read delete files {', '.join(paths)}: {exc}", path=path) from exc
+        raise StorageError(f"cannot read delete files {', '.join(paths)}: {exc}", path=path, hint=DAMAGED) from exc
     if rows.num_rows != keys.rows:
         check_present(files, io)
         message = f"delete files have {rows.num_rows} rows where their manifests say {keys.rows}: {', '.join(paths)}"

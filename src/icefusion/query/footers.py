@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 
-from icefusion.bridge.locations import kind_of, local_path, missing_file
+from icefusion.bridge.locations import DAMAGED, kind_of, local_path, missing_file
 from icefusion.errors import StorageError
 
 __all__ = ["FOOTER_THREADS", "FileShape", "FooterReader", "read_footer"]
@@ -107,7 +107,7 @@ def read_footer(file: DataFile, io: FileIO) -> pq.FileMetaData:
     except FileNotFoundError as exc:
         raise missing_file(file) from exc
     except Exception as exc:
-        raise StorageError(f"cannot read {kind_of(file)} {path}: {exc}", path=path) from exc
+        raise StorageError(f"cannot read {kind_of(file)} {path}: {exc}", path=path, hint=DAMAGED) from exc
     if metadata.num_rows != file.record_count:
         raise StorageError(
             f"{kind_of(file)} {path} has {metadata.num_rows} rows, its manifest says {file.record_count}", path=path

@@ -31,7 +31,7 @@ from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
 from pyiceberg.types import NestedField
 
-from icefusion.bridge.locations import kind_of, local_path, missing_file
+from icefusion.bridge.locations import DAMAGED, kind_of, local_path, missing_file
 from icefusion.bridge.pruning import FileTests
 from icefusion.errors import IcefusionError, StorageError
 from icefusion.query.columns import quoted
@@ -137,7 +137,8 @@ class FileIOScan:
         except FileNotFoundError as exc:
             raise missing_file(file) from exc
         except Exception as exc:
-            raise StorageError(f"cannot read {kind_of(file)} {file.file_path}: {exc}", path=file.file_path) from exc
+            message = f"cannot read {kind_of(file)} {file.file_path}: {exc}"
+            raise StorageError(message, path=file.file_path, hint=DAMAGED) from exc
 
     @contextmanager
     def _open(self, file: DataFile, columns: int) -> Iterator[pq.ParquetFile]:

@@ -171,7 +171,7 @@ def _out_of_memory(text: str) -> OutOfMemoryError:
 
 
 def _clean(text: str) -> str:
-    text = text.partition("\n\nThis issue was likely caused by a bug")[0]
+    text = text.partition("This issue was likely caused by a bug")[0].rstrip()
     previous = None
     while previous != text:
         previous, text = text, _NOISE.sub("", text)
