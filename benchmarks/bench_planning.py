@@ -2,9 +2,10 @@
 
 Two tables are made of manifests alone, as planning never looks at the data files they list: 20,000 files in four
 manifests, and 2,000 manifests of one file each. Both are partitioned by day and carry metrics of ten columns. Each case
-plans in a process of its own, once and then again on the same snapshot; ratios are to PyIceberg's first plan of the
-same case. A third table has real files, 2,000 small ones, and is asked by whole SELECTs, from the text to the last
-row; there PyIceberg plans and reads, and the third column is a bare DataFusion session over the folder.
+plans in a process of its own, once, again on the same snapshot, and then with another filter of the same kind; ratios
+are to PyIceberg's first plan of the same case. A third table has real files, 2,000 small ones, and is asked by whole
+SELECTs, from the text to the last row; there PyIceberg plans and reads, and the third column is a bare DataFusion
+session over the folder.
 
 Tables are made once, in the folder that ICEFUSION_BENCH_PLANNING names, or below the temporary folder.
 """
@@ -42,7 +43,7 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
-from pyiceberg.table import Table
+from pyiceberg.table import DataScan, Table
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.snapshots import Operation, Snapshot, Summary
 from pyiceberg.table.update import AddSnapshotUpdate, SetSnapshotRefUpdate
@@ -69,6 +70,14 @@ FILTERS = {
     "one day": f"day = '{FIRST_DAY + timedelta(days=42)}'",
     "half": "id < {half}",
 }
+OTHERS = {
+    "all": "id >= 0",
+    "one id": "id = 87654",
+    "one day": f"day = '{FIRST_DAY + timedelta(days=57)}'",
+    "half": "id >= {half}",
+}
+"""The filter behind it on the same snapshot."""
+
 SCHEMA = Schema(
     NestedField(1, "id", LongType()),
     NestedField(2, "day", DateType()),
@@ -204,20 +213,22 @@ def timed(run: Callable[[], int], turns: int = 3) -> tuple[list[float], int]:
     return seconds, answer
 
 
-def filter_of(layout: str, name: str) -> str:
+def filter_of(layout: str, name: str, filters: dict[str, str] = FILTERS) -> str:
     manifests, files = LAYOUTS[layout]
-    return FILTERS[name].format(half=manifests * files * ROWS_A_FILE // 2)
+    return filters[name].format(half=manifests * files * ROWS_A_FILE // 2)
 
 
 def plan(side: str, layout: str, name: str) -> tuple[list[float], int]:
+    """Seconds of three plans with one filter and of one with another, and the files that were found in all."""
     table = open_catalog(FOLDER / layout).load_table("ns.t")
     text = filter_of(layout, name)
     scan = table.scan() if text == "true" else table.scan(row_filter=text)
+    other = table.scan(row_filter=filter_of(layout, name, OTHERS))
     if side == "pyiceberg":
-        return timed(lambda: len(list(scan.plan_files())))
+        return joined(timed(lambda: len(list(scan.plan_files()))), timed(lambda: len(list(other.plan_files())), 1))
     reader = ManifestReader()
 
-    def ours() -> int:
+    def ours(scan: DataScan) -> int:
         found = plan_files(
             "ns.t",
             table.metadata,
@@ -229,7 +240,11 @@ def plan(side: str, layout: str, name: str) -> tuple[list[float], int]:
         )
         return len(found.files)
 
-    return timed(ours)
+    return joined(timed(lambda: ours(scan)), timed(lambda: ours(other), 1))
+
+
+def joined(one: tuple[list[float], int], other: tuple[list[float], int]) -> tuple[list[float], int]:
+    return one[0] + other[0], one[1] + other[1]
 
 
 def read(side: str, name: str) -> tuple[list[float], int]:
@@ -259,7 +274,8 @@ def in_process(*case: str) -> tuple[list[float], int]:
 
 
 def show(title: str, cases: list[tuple[str, tuple[str, ...]]], sides: tuple[str, ...], rounds: int) -> None:
-    print(f"{title:32}{'side':12}{'answer':>8}{'first ms':>10}{'ratio':>8}{'again ms':>10}{'ratio':>8}")
+    heads = ("first", "again", "other") if title == "plan" else ("first", "again")
+    print(f"{title:32}{'side':12}{'answer':>8}" + "".join(f"{head + ' ms':>10}{'ratio':>8}" for head in heads))
     for label, case in cases:
         runs: dict[str, list[list[float]]] = {side: [] for side in sides}
         answers = {}
@@ -270,10 +286,10 @@ def show(title: str, cases: list[tuple[str, tuple[str, ...]]], sides: tuple[str,
         assert len(set(answers.values())) == 1, answers
         base = statistics.median(run[0] for run in runs["pyiceberg"])
         for side in sides:
-            first = statistics.median(run[0] for run in runs[side])
-            again = statistics.median(min(run[1:]) for run in runs[side])
-            line = f"{label:32}{side:12}{answers[side]:8}{first * 1e3:10.1f}{first / base:8.3f}"
-            print(line + f"{again * 1e3:10.1f}{again / base:8.3f}", flush=True)
+            found = [[run[0], min(run[1:3]), *run[3:]] for run in runs[side]]
+            medians = [statistics.median(turn) for turn in zip(*found, strict=True)]
+            line = f"{label:32}{side:12}{answers[side]:8}"
+            print(line + "".join(f"{turn * 1e3:10.1f}{turn / base:8.3f}" for turn in medians), flush=True)
 
 
 def main() -> None:
