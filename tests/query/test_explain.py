@@ -95,6 +95,20 @@ def test_conditions_that_all_rows_fulfil_are_not_left(session: Session) -> None:
     assert found["residual"] == "ns.t.x >= Float64(2) OR ns.t.id = Int64(1)"
 
 
+def test_conditions_that_the_engine_keeps_above_the_scan_are_left(session: Session) -> None:
+    fill(session)
+    found = facts(session, "EXPLAIN SELECT * FROM ns.t WHERE random() < 0.5 AND p = 'a'")
+    assert found["residual"] == "random() < Float64(0.5)"
+    rows = told(session, "EXPLAIN SELECT * FROM ns.t WHERE id = (SELECT max(a) FROM r)", r=pa.table({"a": [1]}))
+    assert dict(rows)["residual"] == "ns.t.id = (<subquery>)"
+
+
+def test_a_column_of_uuids_is_as_in_the_table(session: Session) -> None:
+    session.sql("CREATE TABLE ns.t (u uuid, f fixed(4), d decimal(5, 2), t timestamp, b binary)")
+    session.sql("INSERT INTO ns.t VALUES (uuid(), X'00010203', 1.5, TIMESTAMP '2024-05-01 00:00:00', X'00')")
+    assert facts(session, "EXPLAIN SELECT * FROM ns.t")["group"].endswith(": columns as in the table")
+
+
 def test_row_groups_are_counted_as_the_engine_prunes_them(session: Session) -> None:
     session.sql("CREATE TABLE ns.t (id bigint, v text) TBLPROPERTIES ('write.parquet.row-group-limit' = '1000')")
     rows = pa.table({"id": range(10_000), "v": [f"v{number}" for number in range(10_000)]})

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import pyarrow as pa
-from datafusion import DataFrame, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
+from datafusion import DataFrame, Expr, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
 from datafusion.catalog import Catalog, Schema, Table
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
@@ -47,7 +47,7 @@ from icefusion.query.scan import FileScan, Memory, TableView, scan_files, view_s
 from icefusion.query.sources import Source
 from icefusion.query.survivors import SURVIVOR_BATCH_ROWS, sealed, tells_places
 from icefusion.query.translate import is_engine_error
-from icefusion.query.wanted import Wanted, find_complement, find_wanted
+from icefusion.query.wanted import Wanted, find_complement, find_conditions, find_wanted
 from icefusion.reports import ScanReport
 from icefusion.sql.lexer import Kind, read_identifier, tokenize
 from icefusion.sql.statements import Query, TableReference
@@ -57,6 +57,9 @@ __all__ = ["Engine", "PlannedQuery"]
 Binding = TableView | Source
 TableKey = tuple[str, str, str]
 """Catalog, schema and table, as DataFusion knows them."""
+
+Conditions = Mapping[TableKey, tuple[tuple[Expr, ...], ...]]
+"""The engine's conditions on the rows of a table, for each reference to it."""
 
 BATCH_ROWS = 8_192
 
@@ -195,9 +198,10 @@ class Engine:
         usual_rows = self._batch_rows
         scanned: dict[TableKey, _Scanned] = {}
         wanted: dict[TableKey, Wanted] = {}
+        conditions: Conditions = {}
         parts_of_structs = False
         if views or generated:
-            draft, wanted = self._drafted(query, {**views, **generated}, frames, values)
+            draft, wanted, conditions = self._drafted(query, {**views, **generated}, frames, values)
             parts_of_structs = "get_field(" in draft.optimized_logical_plan().display_indent()
             sources |= {key: b.narrowed(wanted[key].row_filter, self._manifests) for key, b in generated.items()}
             frames |= {key: self._source_frame(sources[key]) for key in generated}
@@ -251,7 +255,7 @@ class Engine:
         planned.tells_places = bool(located)
         planned.reads = tuple((view, wanted[key].row_filter) for key, view in views.items())
         if query.explain is not None:
-            told = _explained(dict(zip(keys, query.tables, strict=True)), scanned, sources, wanted)
+            told = _explained(dict(zip(keys, query.tables, strict=True)), scanned, sources, wanted, conditions)
             planned.explaining = Explaining(query.explain, told, time.perf_counter() - began)
         return planned
 
@@ -261,13 +265,14 @@ class Engine:
         tables: Mapping[TableKey, TableView | GeneratedSource],
         frames: Mapping[TableKey, DataFrame],
         values: dict[str, pa.Scalar],
-    ) -> tuple[DataFrame, dict[TableKey, Wanted]]:
-        """The query over empty tables, and what it wants of each."""
+    ) -> tuple[DataFrame, dict[TableKey, Wanted], Conditions]:
+        """The query over empty tables, what it wants of each, and for an EXPLAIN the conditions behind that."""
         with self._lock:
             empty = {key: self._scanner.empty_table(_shape(binding)) for key, binding in tables.items()}
         with self.functions.telling(query.text), translated(query, planning=True):
             draft = self._draft(query, {**empty, **frames}, values)
-            return draft, find_wanted(draft, {key: _fields(binding) for key, binding in tables.items()})
+            wanted = find_wanted(draft, {key: _fields(binding) for key, binding in tables.items()})
+            return draft, wanted, {} if query.explain is None else find_conditions(draft)
 
     def _planned_plainly(
         self,
@@ -482,6 +487,7 @@ def _explained(
     scanned: Mapping[TableKey, _Scanned],
     sources: Mapping[TableKey, Source],
     wanted: Mapping[TableKey, Wanted],
+    conditions: Conditions,
 ) -> list[ExplainedScan | ExplainedSource]:
     """What an EXPLAIN tells of, in the order in which the query names the tables."""
     told: list[ExplainedScan | ExplainedSource] = []
@@ -490,7 +496,17 @@ def _explained(
             told.append(ExplainedSource(reference, sources[key], wanted.get(key)))
         else:
             found = scanned[key]
-            told.append(ExplainedScan(reference, found.view, wanted[key], found.plan, found.scan.groups, found.report))
+            told.append(
+                ExplainedScan(
+                    reference,
+                    found.view,
+                    wanted[key],
+                    conditions.get(key, ()),
+                    found.plan,
+                    found.scan.groups,
+                    found.report,
+                )
+            )
     return told
 
 

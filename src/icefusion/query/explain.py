@@ -30,6 +30,7 @@ from datafusion import Expr
 from pyiceberg.expressions import AlwaysTrue
 from pyiceberg.manifest import DataFileContent, FileFormat
 from pyiceberg.schema import Schema
+from pyiceberg.types import UUIDType
 
 from icefusion.bridge.expression import complement
 from icefusion.bridge.manifests import ManifestReader
@@ -55,6 +56,7 @@ MAX_FOOTERS = 1_000
 """The footers of so many files are read for their row groups."""
 MAX_GROUPS = 20
 MAX_COLUMNS = 5
+MAX_RESIDUAL = 2_000
 
 _MACHINE_FORMATS = ("graphviz", "pgjson")
 """Formats that a program reads, which would stumble over more rows."""
@@ -68,6 +70,7 @@ class ExplainedScan:
         reference: What the query calls it.
         view: The table.
         wanted: What the query wants of it.
+        conditions: The engine's conditions on its rows, for each reference; empty where one of them is not known.
         plan: The files to read.
         groups: The groups that they were put in.
         report: The counts.
@@ -76,6 +79,7 @@ class ExplainedScan:
     reference: TableReference
     view: TableView
     wanted: Wanted
+    conditions: tuple[tuple[Expr, ...], ...]
     plan: FilePlan
     groups: tuple[FileGroup, ...]
     report: ScanReport
@@ -236,10 +240,10 @@ def _row_groups(scan: ExplainedScan, tests: FileTests) -> str:
 
 def _residuals(scan: ExplainedScan) -> Iterator[str]:
     """For each reference, the conditions that not every row of the files is sure to fulfil."""
-    if not scan.wanted.conditions:
+    if not scan.conditions:
         yield "not known: the table is read inside of an expression"
         return
-    told = [_residual(scan, conditions) for conditions in scan.wanted.conditions]
+    told = [_residual(scan, conditions) for conditions in scan.conditions]
     if len(told) == 1:
         yield told[0]
     else:
@@ -248,7 +252,8 @@ def _residuals(scan: ExplainedScan) -> Iterator[str]:
 
 def _residual(scan: ExplainedScan, conditions: Sequence[Expr]) -> str:
     left = [_shown(condition) for condition in conditions if not _holds_for_all(scan, condition)]
-    return " AND ".join(left) or "none"
+    text = " AND ".join(left)
+    return "none" if not text else text if len(text) <= MAX_RESIDUAL else f"{text[:MAX_RESIDUAL]}..."
 
 
 def _holds_for_all(scan: ExplainedScan, condition: Expr) -> bool:
@@ -336,7 +341,7 @@ def _retyped(source: ColumnSource, group: FileGroup) -> Iterator[str]:
     if source.physical_type is not None:
         yield f"other parts in {column.name}"
         return
-    if not column.field_type.is_primitive:
+    if not column.field_type.is_primitive or isinstance(column.field_type, UUIDType):  # Parquet has bytes for that
         return
     stored = arrow_to_iceberg(group.schema.empty_table().select([source.name]).schema, format_version=3)
     found = type_name(stored.fields[0].field_type)

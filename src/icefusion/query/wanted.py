@@ -21,7 +21,7 @@ from pyiceberg.schema import Schema
 from icefusion.bridge.expression import complement, conjunction
 from icefusion.query.filelist import DEFAULT_CATALOG, DEFAULT_SCHEMA
 
-__all__ = ["Wanted", "find_complement", "find_wanted"]
+__all__ = ["Wanted", "find_complement", "find_conditions", "find_wanted"]
 
 TableKey = tuple[str, str, str]
 
@@ -35,13 +35,10 @@ class Wanted:
     Attributes:
         row_filter: True for every row that matters to the query.
         field_ids: The top-level columns it looks at; None where that is not known.
-        conditions: The engine's conditions on the table's rows, for each reference to it; empty where one of them is
-            not known.
     """
 
     row_filter: BooleanExpression
     field_ids: frozenset[int] | None
-    conditions: tuple[tuple[Expr, ...], ...] = ()
 
 
 EVERYTHING = Wanted(AlwaysTrue(), None)
@@ -61,12 +58,31 @@ def find_wanted(draft: DataFrame, schemas: Mapping[TableKey, Schema]) -> dict[Ta
     for scan in scans:
         key = _key_of(scan)
         if key in schemas:
-            filters = tuple(scan.filters())
-            found = Wanted(conjunction(filters, schemas[key]), _field_ids(scan, schemas[key]), (filters,))
+            found = Wanted(conjunction(scan.filters(), schemas[key]), _field_ids(scan, schemas[key]))
             wanted[key] = _either(wanted[key], found) if key in wanted else found
         if hidden is None or _display_name(scan) in hidden:
             wanted[key] = EVERYTHING
     return {key: wanted.get(key, EVERYTHING) for key in schemas}
+
+
+def find_conditions(draft: DataFrame) -> dict[TableKey, tuple[tuple[Expr, ...], ...]]:
+    """The conditions on the rows of each table, for each reference to it, where all of them are known.
+
+    Those that the optimizer has handed to a scan are among them, and those that it has left above it, as they call for
+    chance or for a subquery.
+
+    Args:
+        draft: The query over empty tables.
+    """
+    plan = draft.optimized_logical_plan()
+    found: dict[TableKey, tuple[tuple[Expr, ...], ...]] = {}
+    pairs = list(_filtered_scans(plan, ()))
+    hidden = _hidden_scans(plan, [scan for scan, _ in pairs])
+    for scan, above in pairs:
+        if hidden is not None and _display_name(scan) not in hidden:
+            conditions = {str(expr.canonical_name()): expr for expr in [*scan.filters(), *above]}
+            found[_key_of(scan)] = (*found.get(_key_of(scan), ()), tuple(conditions.values()))
+    return found
 
 
 def find_complement(draft: DataFrame, schema: Schema) -> BooleanExpression | None:
@@ -118,13 +134,34 @@ def _key_of(scan: Any) -> TableKey:
 
 def _either(one: Wanted, other: Wanted) -> Wanted:
     ids = None if one.field_ids is None or other.field_ids is None else one.field_ids | other.field_ids
-    known = bool(one.conditions) and bool(other.conditions)
-    return Wanted(Or(one.row_filter, other.row_filter), ids, one.conditions + other.conditions if known else ())
+    return Wanted(Or(one.row_filter, other.row_filter), ids)
 
 
 def _field_ids(scan: Any, schema: Schema) -> frozenset[int]:
     names = {name for _, name in scan.projection()}
     return frozenset(field.field_id for field in schema.fields if field.name in names)
+
+
+def _filtered_scans(plan: LogicalPlan, above: tuple[Expr, ...]) -> Iterator[tuple[Any, tuple[Expr, ...]]]:
+    """Each scan with the conditions that stand above it and nothing else."""
+    node = plan.to_variant()
+    kind = type(node).__name__
+    if kind == "TableScan":
+        yield node, above
+    elif kind == "Filter":
+        above = (*above, *_conjuncts(node.predicate()))
+    elif kind not in ("Projection", "SubqueryAlias"):
+        above = ()
+    for child in plan.inputs():
+        yield from _filtered_scans(child, above)
+
+
+def _conjuncts(expr: Expr) -> Iterator[Expr]:
+    if expr.variant_name() == "BinaryExpr" and expr.rex_call_operator() == "AND":
+        for part in expr.rex_call_operands():
+            yield from _conjuncts(part)
+    else:
+        yield expr
 
 
 def _scans(plan: LogicalPlan) -> Iterator[Any]:
