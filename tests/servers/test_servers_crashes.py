@@ -88,23 +88,28 @@ def check_rows(place: Place, table: str, relay: Relay, expected: Counter[tuple[i
     assert [snapshot.snapshot_id for snapshot in history] == [relay.snapshot_ids[number] for number in range(NUMBERS)]
 
 
+def run_killed(relay: Relay, untils: tuple[int, ...], *, longest_s: float) -> None:
+    """Let writers follow each other, each killed some time after it has come to its number; none of them may fail."""
+    chance = random.Random(SEED)
+
+    def kill(writer: Job) -> None:
+        time.sleep(chance.uniform(0.0, longest_s))
+        writer.kill()
+
+    for until in untils:
+        relay.run(until, kill, prepare_next=until < NUMBERS)  # it connects while this one still writes
+    assert relay.failures == []
+
+
 @pytest.mark.parametrize("kind", [SQLITE, POSTGRES, SEAWEEDFS])
 def test_a_writer_killed_at_random_moments_loses_and_doubles_nothing(
     kind: str, make_place: Callable[[str], Place]
 ) -> None:
     place = make_place(kind)
     table = make_table(place)
-    chance = random.Random(SEED)
-
-    def kill(writer: Job) -> None:
-        time.sleep(chance.uniform(0.0, 0.1))
-        writer.kill()
-
     with Jobs() as jobs:
         relay = Relay(jobs, place, table, rows=ROWS)
-        for until in (6, 13, 20, 26, 33, NUMBERS):
-            relay.run(until, kill, prepare_next=until < NUMBERS)  # it connects while this one still writes
-    assert relay.failures == []
+        run_killed(relay, (6, 13, 20, 26, 33, NUMBERS), longest_s=0.1)
     print(f"{relay.found_landed} writes had landed before they were repeated")
     check_ledger(place, table, relay)
 
@@ -115,17 +120,9 @@ def test_changes_of_rows_by_writers_killed_at_random_moments_are_neither_lost_no
 ) -> None:
     place = make_place(kind)
     table = make_table(place)
-    chance = random.Random(SEED)
-
-    def kill(writer: Job) -> None:
-        time.sleep(chance.uniform(0.0, 0.15))
-        writer.kill()
-
     with Jobs() as jobs:
         relay = Relay(jobs, place, table, "change_keyed")
-        for until in (7, 14, 21, 29, 35, NUMBERS):
-            relay.run(until, kill, prepare_next=until < NUMBERS)
-    assert relay.failures == []
+        run_killed(relay, (7, 14, 21, 29, 35, NUMBERS), longest_s=0.15)
     print(f"{relay.found_landed} changes had landed before they were repeated")
     check_rows(place, table, relay, Counter(changed_rows(NUMBERS)))
     with place.connect() as session:
