@@ -140,7 +140,7 @@ class DefinitionExecutor:
     def _create(self, statement: st.CreateTable, given: Given, state: TransactionState, began: float) -> Result:
         """Make a table, or make one anew, with the rows of a query where there is one."""
         kind = ("REPLACE TABLE" if statement.replace else "CREATE TABLE") + (" AS" if statement.query else "")
-        existing = state.find(statement.name)
+        existing = state.find_main(statement.name)
         if existing is not None:
             _require_main(existing, kind)
             landed = find_landed(existing.handle.metadata, state.idempotency_key)
@@ -213,7 +213,7 @@ class DefinitionExecutor:
         spec: PartitionSpec | None = None
         sort_order: SortOrder | None = None
         if statement.like is not None:
-            model = state.pin(statement.like).handle.metadata
+            model = state.pin_main(statement.like).handle.metadata
             schema, spec, sort_order = model.schema(), model.spec(), model.sort_order()
             properties = {**DEFAULT_PROPERTIES, **_copied(model.properties), **dict(statement.properties)}
         elif query_schema is not None:
@@ -244,7 +244,7 @@ class DefinitionExecutor:
     # Altering tables
 
     def _alter(self, statement: st.AlterTable, state: TransactionState) -> None:
-        pinned = state.find(statement.name) if statement.if_exists else state.pin(statement.name)
+        pinned = state.find_main(statement.name) if statement.if_exists else state.pin_main(statement.name)
         if pinned is None:
             return
         _require_main(pinned, "ALTER TABLE")
@@ -318,7 +318,7 @@ class DefinitionExecutor:
         state.hold_still(pinned)
 
     def _rename(self, statement: st.RenameTable, state: TransactionState, *, alone: bool) -> None:
-        pinned = state.find(statement.name) if statement.if_exists else state.pin(statement.name)
+        pinned = state.find_main(statement.name) if statement.if_exists else state.pin_main(statement.name)
         if pinned is None:
             return
         _require_main(pinned, "RENAME")
@@ -345,7 +345,7 @@ class DefinitionExecutor:
 
     def _drop(self, statement: st.DropTable, state: TransactionState, *, alone: bool) -> None:
         """Take a table out of the catalog, and with PURGE its files out of storage."""
-        pinned = state.find(statement.name) if statement.if_exists else state.pin(statement.name)
+        pinned = state.find_main(statement.name) if statement.if_exists else state.pin_main(statement.name)
         if pinned is None:
             return
         _require_main(pinned, "DROP TABLE")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression
 from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.snapshots import Snapshot
 
 from icefusion.changes.staging import Staging
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, find_identifier
@@ -30,7 +31,11 @@ from icefusion.sql.basics import Identifier
 from icefusion.sql.statements import Name, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText
 
-__all__ = ["PinnedTable", "PinnedTables", "Place", "Status", "TableState"]
+__all__ = ["WAP_ID", "PinnedTable", "PinnedTables", "Place", "Status", "TableState", "Wap", "is_audited", "waits_under"]
+
+WAP_ID = "wap.id"
+"""The entry of a snapshot summary under which a snapshot waits to be published."""
+_WAP_ENABLED = "write.wap.enabled"
 
 Place = tuple[tuple[str, ...], str]
 """The identifier of a table, and the name of one of its branches."""
@@ -113,6 +118,35 @@ class PinnedTable:
         return ref.snapshot_id if ref is not None else None
 
 
+@dataclass(frozen=True)
+class Wap:
+    """Write, audit, publish: where writes go in tables with ``write.wap.enabled``.
+
+    Attributes:
+        id: Writes make snapshots that no branch names, under this id in their summary.
+        branch: Reads and writes are about this branch, which the first write makes.
+    """
+
+    id: str | None = None
+    branch: str | None = None
+
+
+def is_audited(handle: TableHandle) -> bool:
+    """Whether rows that are written to a table may wait to be published."""
+    return handle.metadata.properties.get(_WAP_ENABLED, "").lower() == "true"
+
+
+def names_branch(name: Name) -> bool:
+    """Whether a name says itself which branch of its table it is about."""
+    named = named_version(name)
+    return named is not None and named.kind == "branch"
+
+
+def waits_under(snapshot: Snapshot, wap_id: str) -> bool:
+    """Whether a snapshot was staged to be published under an id."""
+    return snapshot.summary is not None and snapshot.summary.additional_properties.get(WAP_ID) == wap_id
+
+
 class PinnedTables:
     """The tables that a transaction has named, each in one state.
 
@@ -121,13 +155,15 @@ class PinnedTables:
         status: Where it is in its life.
         client: The catalog.
         views: The views of the session.
+        wap: Where writes go that are to be looked at before they are published.
     """
 
-    def __init__(self, client: CatalogClient, views: SessionViews | None = None) -> None:
+    def __init__(self, client: CatalogClient, views: SessionViews | None = None, wap: Wap | None = None) -> None:
         self.id = uuid.uuid4().hex
         self.status = Status.ACTIVE
         self.client = client
         self.views = views
+        self.wap = wap or Wap()
         self._states: dict[tuple[str, ...], TableState] = {}
         self._tables: dict[Place, PinnedTable] = {}
         self._names: dict[Name, Place] = {}
@@ -143,24 +179,49 @@ class PinnedTables:
             TableNotFoundError: There is no such table, or no such branch.
             TransactionError: The transaction is over.
         """
-        self.require_active()
         with self._lock:
-            if name not in self._names:
-                self._names[name] = self._locate(name)
-            pinned = self._tables[self._names[name]]
-            if pinned.table.dropped:
-                raise TableNotFoundError(
-                    f"table {pinned.handle.name} does not exist: this transaction has dropped it",
-                    hint="ROLLBACK brings it back",
-                )
-            return pinned
+            place = self._place_of(name)
+            return self._tables[place if names_branch(name) else self._diverted(place)]
 
-    def find(self, name: Name) -> PinnedTable | None:
-        """As `pin`; None where there is no such table."""
+    def pin_main(self, name: Name) -> PinnedTable:
+        """As `pin`, of what is to be done to the table itself, whatever branch its rows go to.
+
+        Raises:
+            TableNotFoundError: There is no such table, or no such branch.
+            TransactionError: The transaction is over.
+        """
+        with self._lock:
+            return self._tables[self._place_of(name)]
+
+    def find_main(self, name: Name) -> PinnedTable | None:
+        """As `pin_main`; None where there is no such table."""
         try:
-            return self.pin(name)
+            return self.pin_main(name)
         except (TableNotFoundError, NamespaceNotFoundError):
             return None
+
+    def _place_of(self, name: Name) -> Place:
+        self.require_active()
+        if name not in self._names:
+            self._names[name] = self._locate(name)
+        place = self._names[name]
+        table = self._states[place[0]]
+        if table.dropped:
+            raise TableNotFoundError(
+                f"table {table.handle.name} does not exist: this transaction has dropped it",
+                hint="ROLLBACK brings it back",
+            )
+        return place
+
+    def _diverted(self, place: Place) -> Place:
+        """Where rows of a table are, if not in its main branch: in the branch of `wap`, once that is there."""
+        identifier, ref = place
+        handle, branch = self._states[identifier].handle, self.wap.branch
+        if ref != MAIN_BRANCH or branch is None or not is_audited(handle):
+            return place
+        if branch not in handle.metadata.refs and (identifier, branch) not in self._tables:
+            return place
+        return self._pin_handle(handle, branch)
 
     def _locate(self, name: Name) -> Place:
         """Where a name leads to, the table pinned."""

@@ -39,11 +39,11 @@ from icefusion.errors import (
     ConfigurationError,
     ParseError,
     TransactionError,
-    UnsupportedStatementError,
 )
 from icefusion.execution import Executor, commit_unit
 from icefusion.introspection.show import Inspector
-from icefusion.pinned import Status
+from icefusion.pinned import Status, Wap
+from icefusion.procedures.calling import ProcedureExecutor
 from icefusion.query.constants import compute_version
 from icefusion.query.engine import Engine
 from icefusion.query.file_tables import file_calls
@@ -180,6 +180,8 @@ class Session:
             reporter=reporter,
         )
         self._definitions = DefinitionExecutor(client, self._engine, self._executor)
+        self._procedures = ProcedureExecutor(client, self._engine, manifests, reporter)
+        self._wap = Wap()
         self._changes = ChangeExecutor(self._engine, threads=threads, write_memory_bytes=write_bytes, reporter=reporter)
         self._threads = threads
         self._local = threading.local()
@@ -344,8 +346,12 @@ class Session:
             case st.Detach(name):
                 self.detach(name)
                 return Result.of_nothing(StatementReport("DETACH"))
-            case st.Call() | st.SetOption() | st.ResetOption():
-                raise UnsupportedStatementError("CALL, SET and RESET are not carried out yet")
+            case st.Call():
+                return self._call(statement, given)
+            case st.SetOption(option, value):
+                return self._set_wap(**{option.removeprefix("wap."): value})
+            case st.ResetOption(option):
+                return self._set_wap(**{option.removeprefix("wap."): None})
             case st.CreateView() | st.AlterView() | st.RenameView() | st.DropView():
                 return self._define_view(statement)
             case st.Show() | st.Describe() | st.DescribeQuery():
@@ -441,12 +447,60 @@ class Session:
         replayable = given.replayable and not self._is_volatile(change)
         return self._alone(lambda state: self._changes.run(change, given, state), idempotency_key, replayable)
 
+    def _run_definition(self, statement: st.TableDefinition) -> Result:
+        """Run a definition that was made without a text; as `script` does with one."""
+        self._require_open()
+        return self._define(statement, Given(None, {}), None)
+
     def _define(self, statement: st.TableDefinition, given: Given, idempotency_key: str | None) -> Result:
         if self._current is not None:
             return self._definitions.run(statement, given, self._current, alone=False)
         replayable = not (isinstance(statement, st.CreateTable) and statement.query is not None)
         run = partial(self._definitions.run, statement, given, alone=True)
         return self._alone(run, idempotency_key, replayable)
+
+    def _call(self, call: st.Call, given: Given) -> Result:
+        if self._current is not None:
+            return self._procedures.run(call, given, self._current, alone=False)
+        return self._alone(partial(self._procedures.run, call, given, alone=True), None, True)
+
+    def _set_wap(self, **options: str | None) -> Result:
+        """Say where writes go from now on in tables with ``write.wap.enabled``."""
+        if self._current is not None:
+            raise TransactionError(
+                "wap.id and wap.branch cannot be set inside a transaction", hint="SET them before BEGIN"
+            )
+        wap = replace(self._wap, **options)
+        if wap.id is not None and wap.branch is not None:
+            raise ConfigurationError(
+                "wap.id and wap.branch cannot be set both: rows go to a branch, or to a snapshot of none",
+                hint=f"RESET wap.{'branch' if 'id' in options else 'id'} first",
+            )
+        self._wap = wap
+        return Result.of_nothing(StatementReport("SET"))
+
+    @contextmanager
+    def wap(self, *, id: str | None = None, branch: str | None = None) -> Iterator[None]:  # noqa: A002 as Spark has it
+        """Write, audit, publish: within the block, rows that are written to tables with ``write.wap.enabled`` wait.
+
+        Args:
+            id: Writes make snapshots that no branch names, under this id; `IcebergTable.publish_changes` publishes one.
+            branch: Reads and writes are about this branch, which the first write makes; `IcebergTable.fast_forward`
+                publishes it.
+
+        Raises:
+            ConfigurationError: Both are given, or none.
+            TransactionError: A transaction is open.
+        """
+        if (id is None) == (branch is None):
+            raise ConfigurationError("wap: expected an id or a branch", hint="session.wap(branch='audit')")
+        before = self._wap
+        self._wap = Wap()
+        try:
+            self._set_wap(id=id, branch=branch)
+            yield
+        finally:
+            self._wap = before
 
     def _alone(
         self, run: Callable[[TransactionState], Result], idempotency_key: str | None, replayable: bool
@@ -530,6 +584,7 @@ class Session:
             reporter=self._reporter,
             idempotency_key=key,
             views=self._views,
+            wap=self._wap,
         )
 
     @contextmanager
@@ -655,6 +710,20 @@ class Session:
         self._new_state().pin(parse_name(name))  # a wrong name should be told now, and not at the first change
         return table
 
+    def register_table(self, name: str, metadata_location: str) -> IcebergTable:
+        """Make a table known to the catalog by the metadata file that it stands at.
+
+        Args:
+            name: ``namespace.table``, as in SQL.
+            metadata_location: Where the file is.
+
+        Raises:
+            TableExistsError: There is a table of that name.
+            StorageError: There is no such file, or it is none of a table.
+        """
+        self.sql("CALL system.register_table($table, $file)", {"table": name, "file": metadata_location})
+        return self.table(name)
+
     def writer(
         self, table: str, *, retry: RetryConfig | None = None, batch: BatchConfig | None = None
     ) -> IcebergTableWriter:
@@ -674,7 +743,7 @@ class Session:
             table,
             executor=self._executor,
             new_state=lambda key: TransactionState(
-                self._client, committer, reporter=self._reporter, idempotency_key=key
+                self._client, committer, reporter=self._reporter, idempotency_key=key, wap=self._wap
             ),
             batch=batch or self._batch,
             threads=self._threads,

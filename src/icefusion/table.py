@@ -41,6 +41,7 @@ from icefusion.sql.statements import (
     TransformTerm,
     Update,
 )
+from icefusion.table_history import TableHistory
 
 if TYPE_CHECKING:
     from datafusion import DataFrame
@@ -67,7 +68,7 @@ class ChangeOptions(TypedDict, total=False):
     idempotency_key: str | None
 
 
-class IcebergTable:
+class IcebergTable(TableHistory):
     """One table of a session. Made by `Session.table`.
 
     Attributes:

@@ -31,10 +31,12 @@ from icefusion.commit.operations import Change, CreateChange, Definition, FileCh
 from icefusion.commit.swap import can_drop_in_swap
 from icefusion.config import Isolation
 from icefusion.errors import TransactionError
-from icefusion.pinned import PinnedTable, PinnedTables, Status, TableState
+from icefusion.pinned import WAP_ID, PinnedTable, PinnedTables, Status, TableState, Wap, is_audited, waits_under
 from icefusion.query.scan import TableView
 from icefusion.reports import CommitReport, Reporter, tell
 from icefusion.session_views import SessionViews
+from icefusion.sql.alterations import SetRef
+from icefusion.sql.basics import Identifier
 from icefusion.write.deletes import write_position_deletes
 
 if TYPE_CHECKING:
@@ -58,8 +60,9 @@ class TransactionState(PinnedTables):
         reporter: Reporter | None = None,
         idempotency_key: str | None = None,
         views: SessionViews | None = None,
+        wap: Wap | None = None,
     ) -> None:
-        super().__init__(client, views)
+        super().__init__(client, views, wap)
         self.isolation = isolation
         self.idempotency_key = check_key(idempotency_key)
         self.landed: dict[str, Landed] = {}
@@ -95,6 +98,12 @@ class TransactionState(PinnedTables):
             TransactionError: It would be the second table, in another catalog or on one that moves one at a time.
         """
         self._check_may_change(pinned.handle.name)
+        waiting = self.wap.id if is_audited(pinned.handle) and pinned.ref == MAIN_BRANCH else None
+        if waiting is not None and any(waits_under(each, waiting) for each in pinned.handle.metadata.snapshots):
+            raise TransactionError(
+                f"table {pinned.handle.name} has a snapshot with {WAP_ID} {waiting} already",
+                hint=f"publish it, CALL system.publish_changes('...', '{waiting}'), or choose another id",
+            )
 
     def _check_may_change(self, name: str) -> None:
         self.require_active()
@@ -109,15 +118,34 @@ class TransactionState(PinnedTables):
             self.landed[pinned.handle.name] = landed
         return landed or next(iter(self.landed.values()), None)
 
-    def stage(self, pinned: PinnedTable, change: RowChange) -> None:
+    def stage(self, pinned: PinnedTable, change: RowChange, *, publishing: bool = False) -> None:
         """Add what a statement did to what the commit will fold.
+
+        Args:
+            pinned: The table.
+            change: What was done to its rows.
+            publishing: Whether it is meant for the branch that it is about, whatever `wap` says.
 
         Raises:
             TransactionError: The transaction ended while the statement ran.
         """
         with self._lock:
             self.require_active()
-            pinned.staging = pinned.staging.with_change(change)
+            target = pinned if publishing or not change else self._audited(pinned)
+            target.staging = target.staging.with_change(change)
+
+    def _audited(self, pinned: PinnedTable) -> PinnedTable:
+        """Where rows go that were meant for a table, as `wap` says: a branch, or a snapshot of none."""
+        if pinned.ref != MAIN_BRANCH or self.wap == Wap() or not is_audited(pinned.handle):
+            return pinned
+        if self.wap.branch is None:
+            pinned.published = False
+            pinned.summary[WAP_ID] = self.wap.id or ""
+            return pinned
+        if pinned.snapshot_id is not None:
+            action = SetRef("branch", Identifier(self.wap.branch, True), pinned.snapshot_id)
+            self.stage_definition(pinned, Definition(steps=((action,),)))
+        return self._tables[self._pin_handle(pinned.handle, self.wap.branch)]
 
     # Defining
 

@@ -469,6 +469,26 @@ class CatalogClient:
                 self.catalog.drop_table(handle.identifier)
         self.forget(handle.identifier)
 
+    def register_table(self, identifier: tuple[str, ...], metadata_location: str) -> TableHandle:
+        """Make a table known by the metadata file that it stands at.
+
+        Raises:
+            TableExistsError: There is a table of that name.
+            NamespaceNotFoundError: There is no such namespace.
+            StorageError: There is no such file, or it is none of a table.
+        """
+        namespace = self.find_namespace(identifier[:-1])
+        if namespace is None:
+            raise self._unknown_namespace(identifier[:-1])
+        identifier = (*namespace, identifier[-1])
+        if self.find(identifier) is not None:
+            raise TableExistsError(f"table {self.full_name(identifier)} exists already")
+        with translated(f"metadata file {metadata_location}"):
+            read_metadata(metadata_location, load_file_io(self.catalog.properties, metadata_location))
+        with translated(f"table {self.full_name(identifier)}"):
+            self.catalog.register_table(identifier, metadata_location)
+        return self.load(identifier)
+
     def rename_table(self, handle: TableHandle, identifier: tuple[str, ...]) -> None:
         """Give a table another name, in its namespace or in another one.
 

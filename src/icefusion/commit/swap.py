@@ -73,7 +73,7 @@ class Move:
     Attributes:
         base: The newest known state, or the first state of a table that is to be created.
         updates: What changes.
-        requirements: What must still hold for it.
+        requirements: What must still hold for it, for catalogs that compare no pointers.
         drops: Whether the table goes out of the catalog instead; only where `can_drop_in_swap`.
     """
 
@@ -240,9 +240,6 @@ class _SqlSwap:
         try:
             states = [self._stage(move) for move in moves]
             outcome = self._execute(moves, states)
-        except CommitFailedException as exc:
-            self._discard()
-            return Lost(str(exc))
         except BaseException:
             if not self._asked:
                 self._discard()
@@ -257,8 +254,6 @@ class _SqlSwap:
         """Write the metadata file of the next state."""
         staged = isinstance(move.base, StagedTable)
         handle = move.base.handle if isinstance(move.base, StagedTable) else move.base
-        for requirement in move.requirements:
-            requirement.validate(None if staged else handle.metadata)
         base_location = None if staged else handle.metadata_location
         if move.drops or (not move.updates and not staged):
             return handle

@@ -1,0 +1,1 @@
+"""What CALL carries out: procedures by Spark's names, with Spark's parameters and results."""

@@ -1,0 +1,102 @@
+"""CALL: find the procedure, bind its arguments, carry it out in a transaction, and answer with its rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pyarrow as pa
+
+from icefusion.bridge.manifests import ManifestReader
+from icefusion.changes.execute import Given
+from icefusion.commit.catalog import CatalogClient
+from icefusion.commit.catalogs import catalogs_of
+from icefusion.errors import BindError
+from icefusion.naming import nearest
+from icefusion.procedures.moving import PROCEDURES as MOVING
+from icefusion.procedures.picking import PROCEDURES as PICKING
+from icefusion.procedures.registering import PROCEDURES as REGISTERING
+from icefusion.procedures.signatures import NEW_SNAPSHOT, Calling, Procedure, bind_arguments
+from icefusion.query.constants import constant
+from icefusion.query.engine import Engine
+from icefusion.query.parameters import bind_values
+from icefusion.reports import Reporter, StatementReport, tell
+from icefusion.result import Result
+from icefusion.sql.statements import Call, parameters_of
+from icefusion.transaction import TransactionState
+
+__all__ = ["ProcedureExecutor"]
+
+_SYSTEM = "system"
+_PROCEDURES = {each.name: each for each in (*MOVING, *PICKING, *REGISTERING)}
+
+
+class ProcedureExecutor:
+    """The procedures of one session.
+
+    Args:
+        client: The catalog.
+        engine: Computes arguments.
+        reader: Reads manifests.
+        reporter: Told of each call.
+    """
+
+    def __init__(
+        self, client: CatalogClient, engine: Engine, reader: ManifestReader, reporter: Reporter | None
+    ) -> None:
+        self._client = client
+        self._engine = engine
+        self._reader = reader
+        self._reporter = reporter
+
+    def run(self, call: Call, given: Given, state: TransactionState, *, alone: bool) -> Result:
+        """Carry out a call, and stage what it did.
+
+        Args:
+            call: The statement.
+            given: What came with it.
+            state: The transaction.
+            alone: Whether the transaction is only there for this statement.
+
+        Raises:
+            SQLError: There is no such procedure, or its arguments are wrong.
+            SchemaError: The table does not allow it.
+            TransactionError: It cannot be part of the transaction.
+        """
+        began = time.perf_counter()
+        procedure = self._find(call)
+        values = bind_values(parameters_of(call), given.parameters)
+        arguments = bind_arguments(call, procedure, lambda value: constant(self._engine, value, values))
+        rows = list(procedure.run(Calling(self._client, state, self._reader, arguments, alone, self._catalog(call))))
+        report = StatementReport(f"CALL {procedure.name}", seconds=time.perf_counter() - began)
+        tell(self._reporter, report)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            filled = [tuple(result.snapshot_id if v is NEW_SNAPSHOT else v for v in row) for row in rows]
+            columns = [list(column) for column in zip(*filled, strict=True)] or [[] for _ in procedure.columns]
+            arrays = [pa.array(c, field.type) for c, field in zip(columns, procedure.columns, strict=True)]
+            yield pa.RecordBatch.from_arrays(arrays, schema=procedure.columns)
+
+        result = Result(procedure.columns, batches, report=report)  # of which the commit tells the snapshot
+        return result
+
+    def _catalog(self, call: Call) -> str | None:
+        """The catalog that a call names: it is about tables of that one."""
+        first = call.name.parts[0].text
+        known = [client.name for client in catalogs_of(self._client)] if len(call.name.parts) > 2 else []
+        return next((name for name in known if name.casefold() == first.casefold()), None)
+
+    def _find(self, call: Call) -> Procedure:
+        parts = [part.text.casefold() for part in call.name.parts]
+        if self._catalog(call) is not None:
+            parts = parts[1:]
+        if parts[:-1] not in ([_SYSTEM], []):
+            raise BindError(
+                f"there is no procedure {call.name}", hint=f"procedures stand in system: CALL system.{parts[-1]}(...)"
+            )
+        found = _PROCEDURES.get(parts[-1])
+        if found is None:
+            near = nearest(parts[-1], _PROCEDURES)
+            hint = f"did you mean system.{near}?" if near else f"there are {', '.join(sorted(_PROCEDURES))}"
+            raise BindError(f"there is no procedure {call.name}", hint=hint)
+        return found

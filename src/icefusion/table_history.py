@@ -1,0 +1,140 @@
+"""The branches, tags and history of a table as methods: what ALTER TABLE and CALL do, for data pipelines in Python."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from icefusion.sql.alterations import Alteration, DropRef, RefKind, SetRef
+from icefusion.sql.basics import Identifier, Name
+from icefusion.sql.statements import AlterTable
+
+if TYPE_CHECKING:
+    from icefusion.result import Result
+    from icefusion.session import Session
+
+__all__ = ["TableHistory"]
+
+
+class TableHistory:
+    """The part of `IcebergTable` that is about versions of the table."""
+
+    name: str
+    _session: Session
+    _name: Name
+
+    # Branches and tags
+
+    def create_branch(
+        self, name: str, version: int | str | None = None, *, replace: bool = False, retain_ms: int | None = None
+    ) -> Result:
+        """Make a branch, or move one.
+
+        Args:
+            name: Its name.
+            version: The snapshot that it begins at, by id or by another branch or tag; None for the newest.
+            replace: Whether a branch of that name is moved there.
+            retain_ms: How long the branch is kept, in milliseconds.
+
+        Raises:
+            SchemaError: There is one already.
+            BindError: There is no such version.
+        """
+        return self._set_ref("branch", name, version, replace=replace, retain_ms=retain_ms)
+
+    def create_tag(
+        self, name: str, version: int | str | None = None, *, replace: bool = False, retain_ms: int | None = None
+    ) -> Result:
+        """Give a snapshot a name; arguments and errors as for `create_branch`."""
+        return self._set_ref("tag", name, version, replace=replace, retain_ms=retain_ms)
+
+    def drop_branch(self, name: str) -> Result:
+        """Forget a branch; its snapshots stay until they are expired.
+
+        Raises:
+            BindError: There is none of that name.
+        """
+        return self._alter(DropRef("branch", Identifier(name, True)))
+
+    def drop_tag(self, name: str) -> Result:
+        """Forget a tag.
+
+        Raises:
+            BindError: There is none of that name.
+        """
+        return self._alter(DropRef("tag", Identifier(name, True)))
+
+    # History
+
+    def rollback_to_snapshot(self, snapshot_id: int) -> None:
+        """Go back to an earlier state of the main branch.
+
+        Raises:
+            SchemaError: The snapshot is not in the history of the current one.
+        """
+        self._call("rollback_to_snapshot", {"snapshot_id": snapshot_id})
+
+    def rollback_to_timestamp(self, timestamp: dt.datetime) -> None:
+        """Go back to the last state from before a time; in UTC if it has no zone.
+
+        Raises:
+            BindError: There was none.
+        """
+        self._call("rollback_to_timestamp", {"timestamp": timestamp})
+
+    def set_current_snapshot(self, version: int | str) -> None:
+        """Let the main branch be at a snapshot, by its id or by a branch or tag, whatever its history.
+
+        Raises:
+            BindError: There is no such version.
+        """
+        self._call("set_current_snapshot", {"snapshot_id" if isinstance(version, int) else "ref": version})
+
+    def fast_forward(self, branch: str, to: str) -> None:
+        """Move a branch forward to where another branch or tag is.
+
+        Raises:
+            SchemaError: It has snapshots that are not in the history of the other.
+        """
+        self._call("fast_forward", {"branch": branch, "to": to})
+
+    def cherrypick(self, snapshot_id: int) -> int:
+        """Take over the rows that a snapshot outside of the main branch added; the snapshot that the table then has.
+
+        Inside a transaction the id is that of the transaction's snapshot, not yet known: 0.
+
+        Raises:
+            SchemaError: It is in the branch already, or does more than adding rows to another state.
+        """
+        return self._call("cherrypick_snapshot", {"snapshot_id": snapshot_id})[0][1] or 0
+
+    def publish_changes(self, wap_id: str) -> int:
+        """Take over the snapshot that waits under an id; see `Session.wap` and `cherrypick`.
+
+        Raises:
+            BindError: There is no such snapshot.
+        """
+        return self._call("publish_changes", {"wap_id": wap_id})[0][1] or 0
+
+    def ancestors(self, version: int | str | None = None) -> list[tuple[int, int]]:
+        """The snapshots that led to a version, newest first: ids, and milliseconds since 1970.
+
+        Args:
+            version: A snapshot id, a branch or a tag; None for the main branch.
+        """
+        if version is None:
+            return self._call("ancestors_of", {})
+        return self._call("ancestors_of", {"snapshot_id" if isinstance(version, int) else "ref": version})
+
+    def _set_ref(
+        self, kind: RefKind, name: str, version: int | str | None, *, replace: bool, retain_ms: int | None
+    ) -> Result:
+        return self._alter(SetRef(kind, Identifier(name, True), version, replace=replace, retain_ms=retain_ms))
+
+    def _alter(self, action: Alteration) -> Result:
+        return self._session._run_definition(AlterTable(self._name, (action,)))
+
+    def _call(self, procedure: str, arguments: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        listed = ", ".join(f"{name} => ${name}" for name in ("table", *arguments))
+        return self._session.sql(f"CALL system.{procedure}({listed})", {"table": self.name, **arguments}).fetchall()
