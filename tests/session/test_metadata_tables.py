@@ -286,7 +286,7 @@ def _plain(value: Any) -> Any:
         return {key: "null" if inner is None else _plain(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return sorted((_plain(inner) for inner in value), key=repr)
-    return value.isoformat()[:23] if hasattr(value, "isoformat") else value
+    return value.isoformat(timespec="milliseconds")[:23] if hasattr(value, "isoformat") else value
 
 
 @pytest.mark.parametrize(
