@@ -16,12 +16,12 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.sorting import SortOrder
-from pyiceberg.types import NestedField, StructType
+from pyiceberg.types import DoubleType, FloatType, NestedField, StructType
 
 from icefusion.bridge.align import Alignment
 from icefusion.bridge.evolution import alter
 from icefusion.bridge.partition import build_sort_order, build_spec
-from icefusion.bridge.schema import arrow_to_iceberg
+from icefusion.bridge.schema import arrow_to_iceberg, type_name
 from icefusion.bridge.types_sql import build_schema
 from icefusion.changes.execute import Given, landed_result
 from icefusion.changes.staging import RowChange
@@ -418,17 +418,21 @@ def _with_identifier(schema: Schema, columns: Sequence[tuple[Identifier, ...]]) 
                 column=text,
                 hint=f"columns are {', '.join(field.name for field in schema.fields)}",
             )
-        ids.add(schema.find_field(name).field_id)
+        key = schema.find_field(name)
+        if not key.field_type.is_primitive or isinstance(key.field_type, FloatType | DoubleType):
+            raise SchemaError(
+                f"PRIMARY KEY: column {name} is {type_name(key.field_type)}, which cannot tell rows apart",
+                column=name,
+                hint="keys are columns of whole numbers, text, dates and other single values that compare exactly",
+            )
+        ids.add(key.field_id)
     fields = [
         NestedField(field.field_id, field.name, field.field_type, required=True, doc=field.doc)
         if field.field_id in ids
         else field
         for field in schema.fields
     ]
-    try:
-        return Schema(*fields, identifier_field_ids=sorted(ids))
-    except ValueError as exc:
-        raise SchemaError(f"PRIMARY KEY: {exc}", hint="keys are columns of whole numbers, text, dates, ...") from exc
+    return Schema(*fields, identifier_field_ids=sorted(ids))
 
 
 def _struct_path(path: Sequence[Identifier], schema: Schema) -> list[str] | None:
