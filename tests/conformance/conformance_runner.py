@@ -272,7 +272,8 @@ class CaseRun:
             result = session.sql(record.sql, write_mode=self._mode, **sources)
             counts = [result.rows_inserted, result.rows_updated, result.rows_deleted]
             words = [word for word in record.words[2:] if "=" not in word]
-            found = {"ok": [], "definition": [], "count": [str(sum(counts))], "counts": [str(count) for count in counts]}
+            found: dict[str, list[str]] = {"definition": [], "count": [str(sum(counts))], "ok": []}
+            found["counts"] = [str(count) for count in counts]
             _equal(record.line, "counts", found[record.words[1]], words)
             if record.expected is not None:
                 self._check_rows(record, rows_of(result.to_arrow()))
@@ -296,7 +297,8 @@ class CaseRun:
         elif record.words[1] == "definition":
             assert not made, f"line {record.line}: {made} snapshots were made"
             added = sorted(after.files - before.files)
-            assert added and all(name.endswith(".metadata.json") for name in added), f"line {record.line}: {added}"
+            assert added, f"line {record.line}: the metadata is what it was"
+            assert all(name.endswith(".metadata.json") for name in added), f"line {record.line}: {added}"
             return
         elif record.words[1] != "ok" or options:
             total = sum(int(word) for word in record.words[2:] if "=" not in word)
