@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from icefusion.sql.alterations import Alteration, DropRef, RefKind, SetRef
 from icefusion.sql.basics import Identifier, Name
@@ -116,6 +118,35 @@ class TableHistory:
             BindError: There is no such snapshot.
         """
         return self._call("publish_changes", {"wap_id": wap_id})[0][1] or 0
+
+    def add_files(
+        self,
+        files: str | Sequence[str],
+        *,
+        partition_filter: Mapping[str, Any] | None = None,
+        check_duplicate_files: bool = True,
+    ) -> int:
+        """Make Parquet files part of the table as they are; how many there were.
+
+        Their columns are told by field ids, else by the table's name mapping, which it gets if it has none. Their
+        metrics and partitions come from their footers, and from folders like ``day=2024-05-01``.
+
+        Args:
+            files: Paths and URLs, with wildcards.
+            partition_filter: Values that the folders of a file must have, by name.
+            check_duplicate_files: Whether files that the table has already are refused.
+
+        Raises:
+            SchemaError: A file does not hold rows of this table, or of several partitions of it.
+            StorageError: There is no such file, or it cannot be read.
+        """
+        given: dict[str, Any] = {"files": [files] if isinstance(files, str) else list(files)}
+        given["check_duplicate_files"] = check_duplicate_files
+        if partition_filter:
+            texts = [(name, None if value is None else str(value)) for name, value in partition_filter.items()]
+            given["partition_filter"] = pa.scalar(texts, pa.map_(pa.string(), pa.string()))
+        count: int = self._call("add_files", given)[0][0]
+        return count
 
     def ancestors(self, version: int | str | None = None) -> list[tuple[int, int]]:
         """The snapshots that led to a version, newest first: ids, and milliseconds since 1970.

@@ -11,7 +11,7 @@ from datafusion import SessionContext
 from places import Place
 from pyiceberg.io import load_file_io
 
-from icefusion.errors import StorageError
+from icefusion.errors import SchemaError, StorageError
 from icefusion.query.filelist import FileScanner
 
 pytestmark = pytest.mark.seaweedfs
@@ -81,3 +81,25 @@ def test_files_in_the_store_are_tables_of_a_query(place: Place) -> None:
         for path, problem in {f"{folder}/no.csv": "no file", f"{folder}/*.csv": "no file matches"}.items():
             with pytest.raises(StorageError, match=problem):
                 session.sql(f"FROM '{path}'")
+
+
+def test_files_in_the_store_become_part_of_a_table(place: Place) -> None:
+    table = f"{place.namespace}.t"
+    with place.connect() as session:
+        session.sql(f"CREATE NAMESPACE {place.namespace}")
+        session.sql(f"CREATE TABLE {table} (id BIGINT, day DATE) PARTITIONED BY (day)")
+        folder = f"s3://lake/{place.namespace}/theirs"
+        io = load_file_io(dict(place.properties), folder)
+        for number, name in enumerate(("day=2024-05-01/a b.parquet", "day=2024-05-02/%20[1].parquet", "_x.parquet")):
+            with io.new_output(f"{folder}/{name}").create() as file:
+                pq.write_table(pa.table({"id": [number]}), file)
+        call = f"CALL system.add_files('{table}', '`parquet`.`{folder}`')"
+        assert session.sql(call).fetchall() == [(2, 2)]
+        assert session.sql(f"SELECT id, CAST(day AS STRING) FROM {table} ORDER BY id").fetchall() == [
+            (0, "2024-05-01"),
+            (1, "2024-05-02"),
+        ]
+        with pytest.raises(SchemaError, match="already"):
+            session.table(table).add_files(f"{folder}/*/a*.parquet")
+    theirs = place.pyiceberg().load_table(table).scan().to_arrow()
+    assert sorted(theirs["id"].to_pylist()) == [0, 1]

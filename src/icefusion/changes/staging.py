@@ -110,6 +110,7 @@ class Staging:
             removed_deletes=tuple(self._obsolete_deletes()),
             deleted=self.deleted.without(frozenset(self.added) | frozenset(self.adopted)),
             rows=self.rows,
+            adopted=frozenset(self.adopted),
         )
 
     def _obsolete_deletes(self) -> Iterable[DataFile]:

@@ -1,7 +1,7 @@
 """A change x the commits since its base -> none, or the reason why it no longer fits.
 
 They look at the metadata a change was made under and at the newest metadata, and say whether the change still means the
-same. Four questions, from the cheap to the dear:
+same. Five questions, from the cheap to the dear:
 
 - Is it the same table, and does it still know the partition specs and columns that files were written under?
 - Are the data files that it removes, or removes rows of, still there? Whoever rewrote one of them meanwhile, compaction
@@ -9,10 +9,11 @@ same. Four questions, from the cheap to the dear:
 - Has nobody removed rows of the removed files meanwhile? Rows that another commit deleted would come back with a
   rewritten file. Of files that stay, has nobody removed the very rows that this change removes? A row that two commits
   updated would be there twice.
+- Has nobody added the very files meanwhile that were there before it and that it adds? Their rows would be there twice.
 - Is what a serializable transaction has read still the same: has no snapshot since added or removed a file that may
   hold such rows? Snapshots that only rewrote files (`replace`) change no rows, and never collide here.
 
-What only adds files, and read nothing, depends on the first two questions alone.
+What only adds files of its own, and read nothing, depends on the first two questions alone.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def find_conflict(
     if conflict is not None:
         return conflict
     replaced = change.definition.replacement is not None  # then no file of the base matters to the ones that come
-    if replaced or (isinstance(change.reads, AlwaysFalse) and not (change.files.removed or change.files.deleted)):
+    depends = change.files.removed or change.files.deleted or change.files.adopted
+    if replaced or (isinstance(change.reads, AlwaysFalse) and not depends):
         return None
     since = _snapshots_since(_snapshot_id(base, change.ref), head, change.ref)
     if since is None:
@@ -98,18 +100,22 @@ def find_conflict(
 
 
 class _FileCheck:
-    """Looks whether the files that a change removes, or removes rows of, are as they were."""
+    """Looks whether the files that a change is about are as they were: those it removes, removes rows of, or adopts."""
 
     def __init__(self, change: TableChange, head: TableMetadata) -> None:
         files = change.files
         self._removed = {file.file_path for file in files.removed}
         self._removed_deletes = {file.file_path for file in files.removed_deletes}
         self._deleted = files.deleted
+        self._adopted = files.adopted
         self._partitions = {partition_key(file) for file in (*files.removed, *files.added_deletes)}
         self._io = change.base.io
         self._specs = head.specs()
 
     def conflict(self, snapshot: Snapshot, status: ManifestEntryStatus, file: DataFile) -> Conflict | None:
+        if file.file_path in self._adopted and status == ManifestEntryStatus.ADDED:
+            text = f"{_told(snapshot)} added {file.file_path}, and this transaction adds it as well"
+            return Conflict(text, snapshot.snapshot_id)
         if not self._removed and not self._deleted:
             return None
         if file.content == DataFileContent.DATA:

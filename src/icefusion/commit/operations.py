@@ -38,6 +38,7 @@ class FileChange:
         removed_deletes: Delete files of the base that apply to nothing once ``removed`` is gone.
         deleted: The rows of the base's data files that ``added_deletes`` remove.
         rows: What that is in rows.
+        adopted: Paths of those of ``added`` that were there before, and that others may add as well.
     """
 
     added: tuple[DataFile, ...] = ()
@@ -46,6 +47,7 @@ class FileChange:
     removed_deletes: tuple[DataFile, ...] = ()
     deleted: Positions = field(default_factory=Positions)
     rows: RowCounts = field(default_factory=RowCounts)
+    adopted: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.added_deletes or self.removed_deletes)

@@ -13,6 +13,7 @@ from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.catalogs import catalogs_of
 from icefusion.errors import BindError
 from icefusion.naming import nearest
+from icefusion.procedures.adding import PROCEDURES as ADDING
 from icefusion.procedures.moving import PROCEDURES as MOVING
 from icefusion.procedures.picking import PROCEDURES as PICKING
 from icefusion.procedures.registering import PROCEDURES as REGISTERING
@@ -28,7 +29,7 @@ from icefusion.transaction import TransactionState
 __all__ = ["ProcedureExecutor"]
 
 _SYSTEM = "system"
-_PROCEDURES = {each.name: each for each in (*MOVING, *PICKING, *REGISTERING)}
+_PROCEDURES = {each.name: each for each in (*ADDING, *MOVING, *PICKING, *REGISTERING)}
 
 
 class ProcedureExecutor:

@@ -21,7 +21,7 @@ from icefusion.transaction import TransactionState
 
 __all__ = ["NEW_SNAPSHOT", "Calling", "Kind", "Parameter", "Procedure", "bind_arguments"]
 
-Kind = Literal["table", "text", "snapshot", "time", "flag"]
+Kind = Literal["table", "text", "texts", "snapshot", "time", "flag", "values"]
 
 NEW_SNAPSHOT = object()
 """Stands in a result for the snapshot that the procedure makes, whose id only the commit can tell."""
@@ -29,9 +29,11 @@ NEW_SNAPSHOT = object()
 _EXPECTED = {
     "table": "the name of a table, as text: 'namespace.table'",
     "text": "a text",
+    "texts": "a text or a list of texts",
     "snapshot": "a snapshot id, a whole number",
     "time": "a time",
     "flag": "true or false",
+    "values": "values by name, as in map(['year'], [2024])",
 }
 
 
@@ -166,6 +168,12 @@ def _value(argument: Argument, parameter: Parameter, value: pa.Scalar) -> Any:
             fits = isinstance(found, int) and not isinstance(found, bool)
         case "flag":
             fits = isinstance(found, bool)
+        case "texts":
+            found = [found] if isinstance(found, str) else found
+            fits = isinstance(found, list) and bool(found) and all(isinstance(each, str) and each for each in found)
+        case "values":
+            found = dict(found) if pa.types.is_map(value.type) else found
+            fits = isinstance(found, dict)
         case _:
             fits = isinstance(found, str) and bool(found)
     if not fits:

@@ -11,7 +11,7 @@ import glob
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
 from pyarrow import fs
@@ -21,7 +21,7 @@ from pyiceberg.io.pyarrow import PyArrowFileIO
 from icefusion.errors import StorageError, UnsupportedStatementError
 from icefusion.naming import nearest
 
-__all__ = ["FoundFile", "find_files", "hive_values"]
+__all__ = ["FoundFile", "files_below", "find_files", "hive_values"]
 
 _WILD = re.compile(r"[*?\[]")
 _NOT_READ = ("http", "https", "ftp", "hf")
@@ -67,6 +67,29 @@ def find_files(paths: Sequence[str], io: FileIO) -> list[FoundFile]:
     return [found for path in paths for found in _find(path, io)]
 
 
+def files_below(folder: str, io: FileIO) -> list[FoundFile]:
+    """The files in a folder and the folders in it, in the order of their names.
+
+    What begins with an underscore or a dot is left out, as the tools that write such folders have it.
+
+    Args:
+        folder: A path or a URL, taken as it is, without wildcards.
+        io: Its properties say how object stores are reached.
+
+    Raises:
+        StorageError: There is no file in it, or it cannot be looked up.
+        UnsupportedStatementError: It is a URL of a kind that is not read.
+    """
+    literal = re.sub(r"([*?\[])", r"[\1]", folder.rstrip("/"))
+    found = _find(f"{literal}/**/*", io)
+    remote = "://" in folder and not folder.lower().startswith("file:")
+    depth = len(PurePosixPath(folder if remote else _local(folder)).parts)
+    shown = [f for f in found if not any(part[0] in "_." for part in PurePosixPath(f.location).parts[depth:])]
+    if not shown:
+        raise StorageError(f"there is no file in {folder}", path=folder)
+    return shown
+
+
 def hive_values(file: FoundFile) -> dict[str, str | None]:
     """The values that the folders of a file tell, as in ``year=2024/month=5``."""
     folders = file.path.split("/")[:-1]
@@ -86,9 +109,13 @@ def _find(path: str, io: FileIO) -> list[FoundFile]:
         raise StorageError(f"cannot look for {path}: {exc}", path=path) from exc
 
 
+def _local(location: str) -> Path:
+    return Path(unquote(location.removeprefix("file://")) if location.startswith("file:/") else location).expanduser()
+
+
 def _find_local(location: str) -> list[FoundFile]:
-    path = unquote(location.removeprefix("file://")) if location.startswith("file:/") else location
-    plain = Path(path).expanduser()
+    plain = _local(location)
+    path = str(plain)
     names = [str(plain)]
     if not plain.exists():
         if not _WILD.search(path):

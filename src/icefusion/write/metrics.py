@@ -46,6 +46,7 @@ from icefusion.write.columns import LeafColumn
 __all__ = [
     "FileMetrics",
     "MetricsMode",
+    "column_bounds",
     "count_nans",
     "file_metrics",
     "metrics_modes",
@@ -125,7 +126,7 @@ def count_nans(table: pa.Table, leaves: Iterable[LeafColumn]) -> dict[int, int]:
 
 def file_metrics(
     footer: pq.FileMetaData,
-    leaves: Sequence[LeafColumn],
+    leaves: Sequence[LeafColumn | None],
     modes: Mapping[int, MetricsMode],
     nan_counts: Mapping[int, int],
 ) -> FileMetrics:
@@ -133,16 +134,16 @@ def file_metrics(
 
     Args:
         footer: The footer, whose columns are those of `leaves`, in the same order.
-        leaves: The leaf columns.
+        leaves: The leaf columns; None for a column that is none of the table's.
         modes: The mode of each leaf, by field id.
         nan_counts: The NaN values of each floating-point leaf, by field id.
     """
     metrics = FileMetrics()
     groups = [footer.row_group(i) for i in range(footer.num_row_groups)]
     for position, leaf in enumerate(leaves):
-        mode = modes[leaf.field_id]
-        if not mode.counts:
+        if leaf is None or not modes[leaf.field_id].counts:
             continue
+        mode = modes[leaf.field_id]
         chunks = [group.column(position) for group in groups]
         statistics = [chunk.statistics for chunk in chunks]
         metrics.column_sizes[leaf.field_id] = sum(chunk.total_compressed_size for chunk in chunks)
@@ -152,7 +153,7 @@ def file_metrics(
         if leaf.field_id in nan_counts:
             metrics.nan_value_counts[leaf.field_id] = nan_counts[leaf.field_id]
         if mode.bounds and not leaf.repeated:
-            lower, upper = _bounds(leaf.type, statistics, mode.length)
+            lower, upper = column_bounds(leaf.type, statistics, mode.length)
             if lower is not None:
                 metrics.lower_bounds[leaf.field_id] = lower
             if upper is not None:
@@ -227,9 +228,16 @@ def _nans(values: pa.Array) -> int:
     return int(pc.sum(pc.is_nan(values)).as_py() or 0)
 
 
-def _bounds(
+def column_bounds(
     iceberg_type: PrimitiveType, statistics: Sequence[pq.Statistics | None], length: int | None
 ) -> tuple[bytes | None, bytes | None]:
+    """The bounds of a column by the statistics of its chunks, serialised; None where there are none.
+
+    Args:
+        iceberg_type: The column's type.
+        statistics: Those of its chunks.
+        length: Characters or bytes that a bound of text or binary data may have; None for all of them.
+    """
     floating = isinstance(iceberg_type, FloatType | DoubleType)
     lowers, uppers = [], []
     for stats in statistics:

@@ -17,9 +17,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import OutputStream
-from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
+from pyiceberg.manifest import DataFile
 from pyiceberg.typedef import Record
 
+from icefusion.write.data_files import data_file
 from icefusion.write.encodings import ColumnProfile, dictionary_columns, profile_columns, rows_of_a_page
 from icefusion.write.files import Partition, TableFiles, storage_errors
 from icefusion.write.metrics import FileMetrics, add_counts, count_nans, file_metrics
@@ -194,29 +195,12 @@ class _OpenFile:
 
     def _data_file(self, footer: pq.FileMetaData, metrics: FileMetrics, is_sorted: bool) -> DataFile:
         target = self._files.target
-        data_file = DataFile.from_args(
-            content=DataFileContent.DATA,
-            file_path=self._path,
-            file_format=FileFormat.PARQUET,
+        return data_file(
+            self._path,
+            footer,
+            metrics,
             partition=self._partition.record if self._partition is not None else Record(),
-            record_count=footer.num_rows,
-            file_size_in_bytes=self.size_bytes,
-            column_sizes=metrics.column_sizes,
-            value_counts=metrics.value_counts,
-            null_value_counts=metrics.null_value_counts,
-            nan_value_counts=metrics.nan_value_counts,
-            lower_bounds=metrics.lower_bounds,
-            upper_bounds=metrics.upper_bounds,
-            split_offsets=_split_offsets(footer),
+            spec_id=target.spec.spec_id,
+            size_bytes=self.size_bytes,
             sort_order_id=target.sort_order.order_id if is_sorted else None,
         )
-        data_file.spec_id = target.spec.spec_id
-        return data_file
-
-
-def _split_offsets(footer: pq.FileMetaData) -> list[int]:
-    offsets = []
-    for i in range(footer.num_row_groups):
-        first = footer.row_group(i).column(0)
-        offsets.append(first.dictionary_page_offset if first.has_dictionary_page else first.data_page_offset)
-    return offsets
