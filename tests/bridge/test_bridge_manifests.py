@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from pyiceberg.avro.file import AvroOutputFile
 from pyiceberg.conversions import to_bytes
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import (
@@ -18,17 +19,21 @@ from pyiceberg.manifest import (
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
+    data_file_with_partition,
+    manifest_entry_schema_with_data_file,
     write_manifest,
 )
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.transforms import IdentityTransform
 from pyiceberg.typedef import Record
-from pyiceberg.types import DoubleType, LongType, NestedField, StringType
+from pyiceberg.types import DoubleType, LongType, NestedField, StringType, StructType
 
 import icefusion
-from icefusion.bridge.entries import LiveEntry, decode_live_entries, fetch, read_entries
+from icefusion.bridge.avro import read_blocks
+from icefusion.bridge.entries import decode_live_entries, fetch, read_entries
 from icefusion.bridge.kept import KeptBytes
+from icefusion.bridge.listed import LAYOUTS, LiveEntry
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.errors import StorageError
 from icefusion.session import Session
@@ -116,6 +121,75 @@ def test_files_are_what_was_written(tmp_path: Path, codec: str) -> None:
             file.null_value_counts,
         )
         assert (entry.file, entry.file.spec_id) == (file, SPEC.spec_id)
+
+
+def test_entries_of_one_block_are_what_was_written(tmp_path: Path) -> None:
+    """Some that are there, some that are not, of several partitions in turns; apart and in one block."""
+    files = [described(number, partition=(number % 3 / 7, "ab"[number % 2])) for number in range(12)]
+    kinds = (ManifestEntryStatus.DELETED, ManifestEntryStatus.ADDED, ManifestEntryStatus.EXISTING)
+    there = [file for number, file in enumerate(files) if number % 3]
+    with write_manifest(2, SPEC, SCHEMA, IO.new_output(f"file://{tmp_path}/m.avro"), 5, "null") as writer:
+        for number, file in enumerate(files):
+            status, age = kinds[number % 3], None if number % 3 == 1 else 3 + number % 2
+            entry = ManifestEntry.from_args(status=status, snapshot_id=5, sequence_number=age, data_file=file)
+            entry.file_sequence_number = age
+            writer.add_entry(entry)
+    manifest = writer.to_manifest_file()
+    manifest.sequence_number = 7
+    content = (tmp_path / "m.avro").read_bytes()
+    schema, blocks = read_blocks(content)
+    joined = b"".join(block for _, block in blocks)
+    for parts in (list(read_blocks(content)[1]), [(12, joined)]):
+        entries = LAYOUTS.of(schema).listing(iter(parts), manifest).entries
+        assert [entry.file.file_path for entry in entries] == [file.file_path for file in there]
+        assert [entry.sequence_number for entry in entries] == [7, 3, 7, 4, 7, 3, 7, 4]
+        for (found, _), file in zip(entries, there, strict=True):
+            assert repr(found._data[:16]) == repr(file._data)
+        assert len({id(entry.file.partition) for entry in entries}) == 4
+    rest_bytes = len(entries[-1].file._rest)
+    with pytest.raises((ValueError, EOFError)):
+        LAYOUTS.of(schema).listing(iter([(12, joined[: -rest_bytes - 50])]), manifest)
+
+
+def test_a_manifest_may_have_its_fields_in_another_order(tmp_path: Path) -> None:
+    files = [described(number, partition=(0.1 * number, "a")) for number in range(3)]
+    partition = SPEC.partition_type(SCHEMA)
+    ordinary = manifest_entry_schema_with_data_file(2, data_file_with_partition(partition, 2))
+    *entry_fields, file_field = ordinary.fields
+    assert isinstance(file_field.field_type, StructType)
+    turned = NestedField(2, "data_file", StructType(*reversed(file_field.field_type.fields)), required=True)
+    entries = [
+        ManifestEntry.from_args(status=ManifestEntryStatus.ADDED, snapshot_id=5, data_file=file) for file in files
+    ]
+    output = IO.new_output(f"file://{tmp_path}/m.avro")
+    written = Schema(turned, *entry_fields)
+    with AvroOutputFile[ManifestEntry](output, written, "manifest_entry", ordinary) as writer:
+        writer.write_block(entries)
+    manifest = ManifestFile.from_args(
+        manifest_path=f"file://{tmp_path}/m.avro", manifest_length=len(output), partition_spec_id=0, sequence_number=7
+    )
+    for (found, age), file in zip(live(manifest), files, strict=True):
+        assert (repr(found._data[:16]), age) == (repr(file._data), 7)
+        assert (found.bounds(), found.nan_value_counts) == (
+            (file.lower_bounds, file.upper_bounds),
+            file.nan_value_counts,
+        )
+        assert (found.spec_id, found.column_sizes) == (0, file.column_sizes)
+
+
+def test_a_file_whose_metrics_are_damaged_names_its_manifest(tmp_path: Path) -> None:
+    """The end of an entry is looked at when it is asked for."""
+    manifest = write(tmp_path / "m.avro", [described(1)], "null")
+    schema, blocks = read_blocks((tmp_path / "m.avro").read_bytes())
+    ((_, block),) = blocks
+    (whole,) = LAYOUTS.of(schema).listing(iter([(1, block)]), manifest).entries
+    cut_off = block[: 3 - len(whole.file._rest)]  # behind the number of sizes
+    (entry,) = LAYOUTS.of(schema).listing(iter([(1, cut_off)]), manifest).entries
+    assert entry.file.record_count == 1001
+    for ask in (entry.file.bounds, lambda: entry.file.upper_bounds, lambda: entry.file._data):
+        with pytest.raises(StorageError, match=r"cannot read manifest .*m\.avro") as caught:
+            ask()
+        assert caught.value.path == manifest.manifest_path
 
 
 def test_a_listed_file_can_be_copied_and_not_changed(tmp_path: Path) -> None:

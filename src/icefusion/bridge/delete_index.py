@@ -20,7 +20,8 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.transforms import VoidTransform
 from pyiceberg.typedef import Record
 
-from icefusion.bridge.entries import LiveEntry, referenced_data_file
+from icefusion.bridge.entries import referenced_data_file
+from icefusion.bridge.listed import LiveEntry
 
 __all__ = [
     "PATH_FIELD_ID",

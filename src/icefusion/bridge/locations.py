@@ -6,7 +6,7 @@ from pyiceberg.manifest import DataFile, DataFileContent
 
 from icefusion.errors import StorageError
 
-__all__ = ["DAMAGED", "kind_of", "local_path", "missing_file"]
+__all__ = ["DAMAGED", "kind_of", "local_path", "missing_file", "unreadable"]
 
 DAMAGED = "it may be damaged: restore it from a copy, or read a snapshot without it"
 
@@ -30,3 +30,12 @@ def missing_file(file: DataFile) -> StorageError:
         path=file.file_path,
         hint="the table's metadata names it; restore it, or read a snapshot without it",
     )
+
+
+def unreadable(kind: str, path: str, exc: Exception) -> StorageError:
+    """The error for a file of metadata that cannot be read."""
+    hint = "it may have been removed by snapshot expiry, or by other software"
+    if isinstance(exc, FileNotFoundError):
+        return StorageError(f"{kind} {path} is missing in storage", path=path, hint=hint)
+    hint = "it is damaged; restore it, or read an earlier snapshot: FOR VERSION AS OF"
+    return StorageError(f"cannot read {kind} {path}: {exc}", path=path, hint=hint)

@@ -11,18 +11,16 @@ from pyiceberg.manifest import DataFile, ManifestEntryStatus, ManifestFile
 from pyiceberg.table.snapshots import Snapshot
 
 from icefusion.bridge.entries import (
-    Listing,
-    LiveEntry,
     decode_live_entries,
     fetch,
     read_entries,
     read_list,
 )
 from icefusion.bridge.kept import KeptBytes
-from icefusion.bridge.locations import local_path
-from icefusion.errors import StorageError
+from icefusion.bridge.listed import Listing, LiveEntry
+from icefusion.bridge.locations import local_path, unreadable
 
-__all__ = ["MAX_KEPT_BYTES", "ManifestReader", "unreadable"]
+__all__ = ["MAX_KEPT_BYTES", "ManifestReader"]
 
 MAX_KEPT_BYTES = 128 * 1024 * 1024
 FETCHING_THREADS = 16
@@ -144,12 +142,3 @@ def _fetch(manifest: ManifestFile, io: FileIO) -> bytes:
         return fetch(manifest.manifest_path, io)
     except Exception as exc:
         raise unreadable("manifest", manifest.manifest_path, exc) from exc
-
-
-def unreadable(kind: str, path: str, exc: Exception) -> StorageError:
-    """The error for a file of metadata that cannot be read."""
-    hint = "it may have been removed by snapshot expiry, or by other software"
-    if isinstance(exc, FileNotFoundError):
-        return StorageError(f"{kind} {path} is missing in storage", path=path, hint=hint)
-    hint = "it is damaged; restore it, or read an earlier snapshot: FOR VERSION AS OF"
-    return StorageError(f"cannot read {kind} {path}: {exc}", path=path, hint=hint)

@@ -5,6 +5,9 @@ evaluators walk the expression anew for each file, which for many files takes lo
 an expression is turned into one function once, by the same rules: those of the inclusive evaluators of Iceberg's
 reference implementation. What is not known may match. Bounds that are NaN are not known, and where an upper bound was
 cut off it was rounded up, so that it is still one.
+
+Where a bound is known there is a value as well, so that the counts of NULL and NaN are asked only where none is. They
+would say the same, and a file has to decode them first.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ from pyiceberg.manifest import DataFile, PartitionFieldSummary
 from pyiceberg.schema import Schema
 from pyiceberg.types import DoubleType, FloatType, NestedField, PrimitiveType
 
-from icefusion.bridge.entries import ListedFile
+from icefusion.bridge.listed import ListedFile
 
 __all__ = ["metrics_test", "summaries_test"]
 
@@ -250,14 +253,13 @@ class _Visitor(BoundBooleanExpressionVisitor[Test]):
         return self._any_within(term, tuple(literals))
 
     def _any_within(self, term: Any, values: tuple[Any, ...]) -> Test:
-        empty, find_lower, find_upper = self._range(term).empty, self._range(term).lower, self._range(term).upper
+        asked = self._range(term)
+        empty, find_lower, find_upper = asked.empty, asked.lower, asked.upper
 
         def test(subject: Any) -> bool:
-            if empty(subject):
-                return False
             lower, upper = find_lower(subject), find_upper(subject)
-            if _is_nan(lower) or _is_nan(upper):
-                return True
+            if (lower is None and upper is None) or _is_nan(lower) or _is_nan(upper):
+                return not empty(subject)
             return any((lower is None or lower <= v) and (upper is None or v <= upper) for v in values)
 
         return test
@@ -273,9 +275,9 @@ class _Visitor(BoundBooleanExpressionVisitor[Test]):
         prefix, length = literal.value, len(literal.value)
 
         def test(subject: Any) -> bool:
-            if empty(subject):
-                return False
             lower, upper = find_lower(subject), find_upper(subject)
+            if lower is None and upper is None:
+                return not empty(subject)
             return (lower is None or lower[:length] <= prefix) and (upper is None or upper[:length] >= prefix)
 
         return test
@@ -298,10 +300,8 @@ def _with_bound(asked: _Range, side: str, fulfils: Callable[[Any], bool]) -> Tes
     empty, find = asked.empty, getattr(asked, side)
 
     def test(subject: Any) -> bool:
-        if empty(subject):
-            return False
         bound = find(subject)
-        return bound is None or _is_nan(bound) or fulfils(bound)
+        return not empty(subject) if bound is None or _is_nan(bound) else fulfils(bound)
 
     return test
 

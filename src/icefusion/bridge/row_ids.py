@@ -20,7 +20,7 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.table.snapshots import Snapshot
 
-from icefusion.bridge.manifests import unreadable
+from icefusion.bridge.locations import unreadable
 
 __all__ = ["FIRST_ROW_ID", "assign_row_ids", "read_row_ids"]
 

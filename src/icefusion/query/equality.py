@@ -31,7 +31,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import DoubleType, FloatType, NestedField, PrimitiveType
 
 from icefusion.bridge.delete_index import PartitionKey, is_unpartitioned, partition_key
-from icefusion.bridge.entries import LiveEntry
+from icefusion.bridge.listed import LiveEntry
 from icefusion.bridge.locations import DAMAGED
 from icefusion.errors import StorageError, UnsupportedStatementError
 from icefusion.naming import quote_identifier

@@ -19,7 +19,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 
 from icefusion.bridge.delete_index import DeleteIndex
-from icefusion.bridge.entries import LiveEntry
+from icefusion.bridge.listed import LiveEntry
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.pruning import FileTests
 from icefusion.errors import StorageError, UnsupportedStatementError

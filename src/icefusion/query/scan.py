@@ -398,10 +398,11 @@ class _Mapper:
         return _Group(shape, constants, self._guarded(file, used))
 
     def _guarded(self, file: DataFile, used: frozenset[int] | None) -> frozenset[int]:
+        floats = [field_id for field_id in self._floats if used is None or field_id in used]
+        if not floats:
+            return frozenset()
         counts = file.nan_value_counts or {}
-        return frozenset(
-            field_id for field_id in self._floats if counts.get(field_id) != 0 and (used is None or field_id in used)
-        )
+        return frozenset(field_id for field_id in floats if counts.get(field_id) != 0)
 
 
 def _identity_fields(spec: PartitionSpec | None, missing: set[int]) -> tuple[tuple[int, int], ...]:

@@ -29,7 +29,8 @@ from pyiceberg.types import (
 )
 
 from icefusion.bridge.entries import read_entries
-from icefusion.bridge.manifests import ManifestReader, unreadable
+from icefusion.bridge.locations import unreadable
+from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.row_ids import FIRST_ROW_ID, assign_row_ids, read_row_ids
 from icefusion.query.generated import Bounds, Part, Range, arrow_schema, exactly, make_batch, make_fields
 from icefusion.query.inspect.subject import Subject
