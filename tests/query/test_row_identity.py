@@ -17,7 +17,7 @@ from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.errors import BindError
 from icefusion.query.engine import Engine
 from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN, TableView
-from icefusion.query.survivors import _lives, _of_files
+from icefusion.query.survivors import Survivors, _of_files
 
 IDENTITY = f'"{FILE_COLUMN}", "{POSITION_COLUMN}"'
 
@@ -236,8 +236,26 @@ def test_positions_of_a_batch_are_looked_up_in_any_order() -> None:
         deleted = np.sort(rng.choice(size, int(rng.integers(1, size + 1)), replace=False)).astype(np.uint32)
         in_order = np.arange(rows) + int(rng.integers(0, size))
         batch = in_order if rng.random() < 0.5 else rng.permutation(size * int(rng.integers(1, 40)))[:rows]
-        found = _lives(deleted, pa.array(batch, pa.int64())).to_pylist()
+        found = Survivors(deleted).among(pa.array(batch, pa.int64())).to_pylist()
         assert found == (~np.isin(batch, deleted)).tolist()
+
+
+@pytest.mark.parametrize("share", [2, 200, 20_000])
+def test_positions_of_batch_after_batch_are_looked_up(share: int) -> None:
+    rng = np.random.default_rng(share)
+    rows = 700_000
+    deleted = np.flatnonzero(rng.random(rows) < 1 / share).astype(np.uint32)
+    survivors = Survivors(deleted)
+    for _ in range(60):
+        start, count = int(rng.integers(0, rows + 100_000)), int(rng.integers(1, 140_000))
+        batch = np.arange(start, start + count)
+        if rng.random() < 0.3:  # two pieces in the place of each other: as many as between the ends, in another order
+            third = count // 3
+            batch = np.concatenate([batch[:third], batch[2 * third :][::-1], batch[third : 2 * third]])
+        elif rng.random() < 0.3:
+            batch = np.delete(batch, count // 2)
+        found = survivors.among(pa.array(batch, pa.int64())).to_numpy(zero_copy_only=False)
+        assert np.array_equal(found, ~np.isin(batch, deleted))
 
 
 def test_positions_of_many_files_are_looked_up_run_by_run() -> None:

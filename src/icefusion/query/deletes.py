@@ -35,6 +35,8 @@ _BYTES_A_POSITION = 4  # at most; dense ones take less
 _BYTES_A_FILE = 400
 
 _Key = tuple[str, str | tuple[int, int] | None]
+_Needed = tuple[_Key, DataFile, list[str]]
+_Part = list[tuple[str, BitMap]]
 
 
 class DeleteReader:
@@ -63,18 +65,25 @@ class DeleteReader:
                     path = live.file.file_path
                     needed.setdefault(_key(delete, path), (delete, []))[1].append(path)
         found: dict[str, list[BitMap]] = {}
-        for part in _map(partial(self._wanted_part, io=io), list(needed.items())):
+        missing: list[_Needed] = []
+        parts: list[_Part] = []
+        for key, (delete, paths) in needed.items():
+            if (held := self._recall(key)) is None:
+                missing.append((key, delete, paths))
+            else:
+                parts.append(_part(held, paths))
+        # Threads only where there is something to read: to start them takes longer than to remember.
+        parts.extend(_map(partial(self._read_part, io=io), missing))
+        for part in parts:
             for path, bitmap in part:
                 found.setdefault(path, []).append(bitmap)
         return Positions({path: reduce(or_, bitmaps) for path, bitmaps in found.items()})
 
-    def _wanted_part(self, item: tuple[_Key, tuple[DataFile, list[str]]], io: FileIO) -> list[tuple[str, BitMap]]:
-        key, (delete, paths) = item
-        positions = self._recall(key)
-        if positions is None:
-            positions = _read(delete, paths[0], io)
-            self._remember(key, positions)
-        return [(path, bitmap) for path in paths if (bitmap := positions.get(path)) is not None]
+    def _read_part(self, needed: _Needed, io: FileIO) -> _Part:
+        key, delete, paths = needed
+        positions = _read(delete, paths[0], io)
+        self._remember(key, positions)
+        return _part(positions, paths)
 
     def _recall(self, key: _Key) -> Positions | None:
         with self._lock:
@@ -102,10 +111,11 @@ def _size(positions: Positions) -> int:
     return len(positions) * _BYTES_A_POSITION + (len(positions.paths()) + 1) * _BYTES_A_FILE
 
 
-def _map(
-    function: Callable[[tuple[_Key, tuple[DataFile, list[str]]]], list[tuple[str, BitMap]]],
-    items: list[tuple[_Key, tuple[DataFile, list[str]]]],
-) -> Iterator[list[tuple[str, BitMap]]]:
+def _part(positions: Positions, paths: list[str]) -> _Part:
+    return [(path, bitmap) for path in paths if (bitmap := positions.get(path)) is not None]
+
+
+def _map(function: Callable[[_Needed], _Part], items: list[_Needed]) -> Iterator[_Part]:
     if len(items) <= 1:
         yield from map(function, items)
         return

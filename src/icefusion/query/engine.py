@@ -45,7 +45,7 @@ from icefusion.query.generated import GeneratedSource
 from icefusion.query.planned import PlannedQuery, translated
 from icefusion.query.scan import FileScan, Memory, TableView, scan_files, view_schema
 from icefusion.query.sources import Source
-from icefusion.query.survivors import SURVIVOR_BATCH_ROWS, sealed, tells_places
+from icefusion.query.survivors import sealed, tells_places
 from icefusion.query.translate import is_engine_error
 from icefusion.query.wanted import Wanted, find_complement, find_conditions, find_wanted
 from icefusion.reports import ScanReport
@@ -219,7 +219,7 @@ class Engine:
         frames |= {key: found.scan.frame for key, found in scanned.items()}
         collect_statistics = collect_statistics and not any(scan.may_hold_nan for scan in scans)
         if batch_rows is None and any(scan.filters_positions for scan in scans):
-            usual_rows = max(usual_rows, SURVIVOR_BATCH_ROWS)
+            usual_rows = max(usual_rows, min(scan.batch_rows for scan in scans))
         located = {key for key, found in scanned.items() if found.scan.asks_places}
         io_scans = [io_scan for scan in scans for io_scan in scan.io_scans]
         with self.functions.telling(query.text), translated(query, planning=True):

@@ -48,7 +48,7 @@ from pyiceberg.types import DoubleType, FloatType, NestedField
 from icefusion.bridge.positions import Positions, sorted_positions
 from icefusion.bridge.pruning import schema_with_dropped_columns
 from icefusion.errors import StorageError
-from icefusion.query.columns import constant, named, quoted, relabelled, scan_field
+from icefusion.query.columns import constant, named, quoted, read_type, relabelled, scan_field
 from icefusion.query.deletes import DeleteReader
 from icefusion.query.equality import AgeClass, EqualityDeletes, KeySet, key_columns, mark
 from icefusion.query.filelist import FileScanner
@@ -58,7 +58,14 @@ from icefusion.query.io_scan import FileIOScan, IOScanner, RowsOf
 from icefusion.query.mapping import ColumnSource, map_columns
 from icefusion.query.object_stores import Place
 from icefusion.query.row_groups import bounded_columns
-from icefusion.query.survivors import MAX_NUMBERED_SCANS, MAX_SINGLE_SCANS, surviving_rows
+from icefusion.query.survivors import (
+    MAX_NUMBERED_SCANS,
+    MAX_SINGLE_SCANS,
+    MAX_SURVIVOR_BATCH_ROWS,
+    MIN_SURVIVOR_BATCH_ROWS,
+    surviving_rows,
+    survivor_batch_rows,
+)
 from icefusion.query.views import FILE_COLUMN, POSITION_COLUMN, TableView, view_schema
 
 __all__ = [
@@ -97,6 +104,7 @@ class FileScan:
         frame: The DataFrame over them.
         may_hold_nan: Whether a query over it must be planned without collecting statistics.
         filters_positions: Whether functions of ours look at its batches, which then should be large.
+        batch_rows: How large, if that is so of any scan in the query.
         asks_places: Whether the engine is asked where rows lie.
         files_by_name: The files by what stands in `FILE_COLUMN`; empty for a view without it.
         io_scans: Scans through PyIceberg's file access.
@@ -107,6 +115,7 @@ class FileScan:
     frame: DataFrame
     may_hold_nan: bool = False
     filters_positions: bool = False
+    batch_rows: int = MAX_SURVIVOR_BATCH_ROWS
     asks_places: bool = False
     files_by_name: Mapping[str, LiveFile] = field(default_factory=dict)
     io_scans: tuple[FileIOScan, ...] = ()
@@ -256,12 +265,20 @@ def scan_files(
         reduce(DataFrame.union, frames[False]),
         any(group.guarded for group, _, _ in groups) or equality.has_floats,
         holed > 0,
+        _batch_rows(view, used, memory),
         bool(native) and (view.with_identity or holed > 0),
         _by_name(plan.files, members) if view.with_identity else {},
         tuple(through_io.scans),
         next((member.place.why_not for member in members if member.place.url is None), None),
         tuple(_described(*key, together, mapper) for key, together in groups.items()) if with_groups else (),
     )
+
+
+def _batch_rows(view: TableView, used: frozenset[int] | None, memory: Memory) -> int:
+    if memory is not Memory.PLENTY or view.with_identity:
+        return MIN_SURVIVOR_BATCH_ROWS
+    columns = (column for column in view.schema.fields if used is None or column.field_id in used)
+    return survivor_batch_rows(read_type(column.field_type, column.name) for column in columns)
 
 
 def _described(
