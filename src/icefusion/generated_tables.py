@@ -17,8 +17,10 @@ from icefusion.bridge.metadata_names import (
     information_kind,
     split_metadata_name,
 )
+from icefusion.bridge.view_metadata import current_schema
 from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.catalogs import SessionCatalogs
+from icefusion.commit.views import list_views, load_view
 from icefusion.errors import BindError, TableNotFoundError
 from icefusion.naming import nearest
 from icefusion.query.generated import GeneratedSource
@@ -121,7 +123,21 @@ class _Lister:
     def views(self) -> Iterable[ListedView]:
         if self._state.views is None or self._client is not self._state.client:
             return  # they belong to the session, and so to its own catalog
-        for view in self._state.views.all():
+        for view in self._state.views.session.all():
             namespace, _, name = view.name.rpartition(".")
             levels = tuple(namespace.split(".")) if namespace else ()
             yield ListedView(levels, name, view.text, view.columns_as_schema())
+
+    def kept_views(self, namespace: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
+        return list_views(self._client, namespace)
+
+    def kept_view(self, identifier: tuple[str, ...]) -> ListedView | None:
+        view = load_view(self._client, self._client.marked(identifier))
+        if view is None or self._state.views is None:
+            return None
+        return ListedView(
+            identifier[:-1],
+            identifier[-1],
+            self._state.views.catalog.shown(view).text,
+            current_schema(view.metadata),
+        )

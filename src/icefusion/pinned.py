@@ -21,15 +21,22 @@ from icefusion.changes.staging import Staging
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, find_identifier
 from icefusion.commit.catalogs import owner_of
 from icefusion.commit.operations import Definition
-from icefusion.errors import BindError, NamespaceNotFoundError, TableNotFoundError, TransactionError
+from icefusion.commit.views import CatalogView, find_table_or_view
+from icefusion.errors import (
+    BindError,
+    NamespaceNotFoundError,
+    TableNotFoundError,
+    TransactionError,
+    UnsupportedStatementError,
+)
 from icefusion.generated_tables import find_generated, tables_told_of
 from icefusion.query.generated import GeneratedSource
 from icefusion.query.scan import TableView
 from icefusion.query.travel import Travel, find_ref, named_version, resolve_named, resolve_version
-from icefusion.session_views import SessionViews
 from icefusion.sql.basics import Identifier
 from icefusion.sql.statements import Name, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText
+from icefusion.views import Views
 
 __all__ = ["WAP_ID", "PinnedTable", "PinnedTables", "Place", "Status", "TableState", "Wap", "is_audited", "waits_under"]
 
@@ -154,11 +161,12 @@ class PinnedTables:
         id: Of the transaction.
         status: Where it is in its life.
         client: The catalog.
-        views: The views of the session.
+        views: The views that the session can name.
+        views_in_reading: The views whose query is being looked at, from the outermost on.
         wap: Where writes go that are to be looked at before they are published.
     """
 
-    def __init__(self, client: CatalogClient, views: SessionViews | None = None, wap: Wap | None = None) -> None:
+    def __init__(self, client: CatalogClient, views: Views | None = None, wap: Wap | None = None) -> None:
         self.id = uuid.uuid4().hex
         self.status = Status.ACTIVE
         self.client = client
@@ -168,6 +176,9 @@ class PinnedTables:
         self._tables: dict[Place, PinnedTable] = {}
         self._names: dict[Name, Place] = {}
         self._absent: set[Name] = set()
+        self._found: dict[Name, TableHandle | CatalogView | None] = {}
+        self._views: dict[Name, ViewText | None] = {}
+        self.views_in_reading: list[str] = []
         self._lock = threading.RLock()
 
     def pin(self, name: Name) -> PinnedTable:
@@ -228,9 +239,17 @@ class PinnedTables:
         made = self._find_made(name)
         if made is not None:
             return made
+        found = self._found.get(name)
+        if isinstance(found, TableHandle):
+            return self._pin_handle(found)
         try:
             handle = self.client.resolve(name)
         except (TableNotFoundError, NamespaceNotFoundError):
+            if self.find_kept_view(name) is not None:
+                raise UnsupportedStatementError(
+                    f"{name} is a view, and no table",
+                    hint="rows are changed in the tables of its query; the view itself by ALTER VIEW and DROP VIEW",
+                ) from None
             place = self._find_branch(name)
             if place is None:
                 raise
@@ -273,16 +292,57 @@ class PinnedTables:
         """
         self.require_active()
         with self._lock:
-            names = tables_told_of(self, [name for name in names if self.find_view(name) is None])
+            names = tables_told_of(self, self._under_views(names))
             new = [name for name in dict.fromkeys(names) if name not in self._names and named_version(name) is None]
             together = [name for name in new if self._find_made(name) is None]
             if len(together) > 1:  # otherwise there is nothing to be together with
-                for name, handle in zip(together, self.client.resolve_together(together), strict=True):
+                seen = {name: found for name in together if isinstance(found := self._found.get(name), TableHandle)}
+                for name, handle in zip(together, self.client.resolve_together(together, seen), strict=True):
                     self._names[name] = self._pin_handle(handle)
 
+    def _under_views(self, names: Iterable[Name]) -> list[Name]:
+        """The names that stand for tables: those given, and those in the queries of views among them."""
+        tables: dict[Name, None] = {}
+        waiting, seen = list(names), set()
+        for name in waiting:
+            if name in seen:
+                continue
+            seen.add(name)
+            view = self.find_view(name)
+            if view is None:
+                tables[name] = None
+            else:
+                waiting += [table.name for table in view.query.tables if len(table.name.parts) > 1]
+        return list(tables)
+
     def find_view(self, name: Name) -> ViewText | None:
-        """The view of the session that a name stands for; None where it is none."""
-        return self.views.find(name) if self.views is not None else None
+        """What a name stands for that is a view; None where it is none.
+
+        Raises:
+            BindError: It is a view that cannot be read.
+        """
+        if self.views is None:
+            return None
+        with self._lock:
+            kept = self._views.get(name)
+            if kept is None:
+                kept = self.views.find(name, self)
+                if kept is not None and name in self._found:
+                    self._views[name] = kept  # until the columns of the tables under it change
+            return kept
+
+    def find_kept_view(self, name: Name) -> CatalogView | None:
+        """The view that a name stands for, of those that catalogs keep, as it was first seen; None where it is none."""
+        keeper = self.views.catalog.keeper(name) if self.views is not None else None
+        if keeper is None:
+            return None
+        with self._lock:
+            if name in self._names or self._find_made(name) is not None:
+                return None
+            if name not in self._found:
+                self._found[name] = find_table_or_view(keeper, name)
+            found = self._found[name]
+            return found if isinstance(found, CatalogView) else None
 
     def used(self, identifier: tuple[str, ...]) -> TableHandle | None:
         """The state in which this transaction sees a table that it has used; None for others."""

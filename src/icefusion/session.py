@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.io import load_file_io
 
 from icefusion.bridge.manifests import MAX_KEPT_BYTES, ManifestReader
+from icefusion.catalog_views import CatalogViews
 from icefusion.changes.execute import ChangeExecutor, Given, Progress
 from icefusion.clock import Clock, SystemClock
 from icefusion.commit.catalog import CatalogClient
@@ -23,6 +25,7 @@ from icefusion.commit.catalogs import SessionCatalogs, SessionCommitter
 from icefusion.commit.opening import existing_warehouse, open_any
 from icefusion.commit.pools import PoolStats
 from icefusion.commit.retry import Attempts
+from icefusion.commit.views import ViewCommitter
 from icefusion.config import (
     WRITE_MODES,
     BatchConfig,
@@ -64,6 +67,7 @@ from icefusion.sql.versions import has_computed_versions, with_versions
 from icefusion.sql.volatile import is_volatile_change
 from icefusion.table import IcebergTable
 from icefusion.transaction import Transaction, TransactionState
+from icefusion.views import Views
 from icefusion.writer import IcebergTableWriter
 
 __all__ = ["Session", "connect"]
@@ -185,13 +189,21 @@ class Session:
         self._changes = ChangeExecutor(self._engine, threads=threads, write_memory_bytes=write_bytes, reporter=reporter)
         self._threads = threads
         self._local = threading.local()
-        self._views = SessionViews(
+        views = SessionViews(
             client.name,
             self._columns_of,
             lambda query: self._with_versions(query, None),
             has_table=lambda name: client.find_named(name) is not None,
             has_namespace=lambda name: client.find_namespace(client.split(name)[:-1]) is not None,
         )
+        kept_views = CatalogViews(
+            client,
+            ViewCommitter(retry, clock, version("icefusion")),
+            lambda query, state: self._engine.columns(*bind_query(query, state, {})),
+            lambda query: self._with_versions(query, None),
+            views.is_view,
+        )
+        self._views = Views(views, kept_views)
         self._inspector = Inspector(self._client, self._engine, self._views, reporter)
 
     # Catalogs
@@ -253,8 +265,8 @@ class Session:
 
     @property
     def views(self) -> tuple[View, ...]:
-        """The views that CREATE VIEW made in this session, by name."""
-        return self._views.all()
+        """The views that live as long as this session does, by name; not those that a catalog keeps."""
+        return self._views.session.all()
 
     def sql(
         self,
@@ -327,7 +339,7 @@ class Session:
 
     def _statement(self, statement: st.Statement, given: Given, idempotency_key: str | None) -> Result:
         statement = self._with_versions(statement, given.parameters)
-        self._views.refuse_to_change(statement)
+        self._views.session.refuse_to_change(statement)
         given = self._with_files(statement, given)
         match statement:
             case st.Begin(isolation):
@@ -369,15 +381,7 @@ class Session:
                 return self._definitions.run_namespace(statement)
 
     def _define_view(self, statement: st.ViewDefinition) -> Result:
-        match statement:
-            case st.CreateView():
-                self._views.create(statement)
-            case st.AlterView():
-                self._views.alter(statement)
-            case st.RenameView():
-                self._views.rename(statement)
-            case st.DropView():
-                self._views.drop(statement)
+        self._views.define(statement, self._current or self._new_state(), in_transaction=self.in_transaction)
         kind = {st.CreateView: "CREATE VIEW", st.DropView: "DROP VIEW"}.get(type(statement), "ALTER VIEW")
         return Result.of_nothing(StatementReport(kind))
 
@@ -402,7 +406,7 @@ class Session:
         if idempotency_key is not None:
             check_keyed([change], in_transaction=self.in_transaction)
         change = self._with_versions(change, params)
-        self._views.refuse_to_change(change)
+        self._views.session.refuse_to_change(change)
         given = self._with_files(change, Given(params, sources, mode=write_mode))
         return self._change(change, given, idempotency_key)
 
@@ -429,7 +433,7 @@ class Session:
         """What came with a statement, and the files that it names, opened once for all of it and all attempts."""
         if not self._allow_files and (refused := refused_file(statement)) is not None:
             raise refused
-        calls = list(file_calls(st.fragments_of(statement), self._views.find))
+        calls = list(file_calls(st.fragments_of(statement), self._views.session.find))
         if not calls:
             return given
         if not self._allow_files:

@@ -34,9 +34,9 @@ from icefusion.errors import TransactionError
 from icefusion.pinned import WAP_ID, PinnedTable, PinnedTables, Status, TableState, Wap, is_audited, waits_under
 from icefusion.query.scan import TableView
 from icefusion.reports import CommitReport, Reporter, tell
-from icefusion.session_views import SessionViews
 from icefusion.sql.alterations import SetRef
 from icefusion.sql.basics import Identifier
+from icefusion.views import Views
 from icefusion.write.deletes import write_position_deletes
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class TransactionState(PinnedTables):
         isolation: Isolation | None = "serializable",
         reporter: Reporter | None = None,
         idempotency_key: str | None = None,
-        views: SessionViews | None = None,
+        views: Views | None = None,
         wap: Wap | None = None,
     ) -> None:
         super().__init__(client, views, wap)
@@ -173,6 +173,7 @@ class TransactionState(PinnedTables):
                 )
             self._states[key] = TableState.of(staged)
             self._absent.clear()
+            self._views.clear()
             self._names = {name: place for name, place in self._names.items() if place[0] != key}
             pinned = self._tables[key, MAIN_BRANCH] = PinnedTable(self._states[key])
             if change is not None:
@@ -204,6 +205,7 @@ class TransactionState(PinnedTables):
             metadata, updates = define(table.handle.metadata, definition, self._committer.clock)
             if not updates and change is None:
                 return
+            self._views.clear()
             table.handle = table.handle.with_state(metadata, table.handle.metadata_location)
             if isinstance(table.base, StagedTable):
                 table.base = StagedTable(table.handle, table.base.updates + updates)
@@ -226,6 +228,7 @@ class TransactionState(PinnedTables):
             TransactionError: The catalog cannot do that together with other changes.
         """
         with self._lock:
+            self._views.clear()
             name, table = pinned.handle.name, pinned.table
             if isinstance(table.base, StagedTable):
                 key = table.handle.identifier

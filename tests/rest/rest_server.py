@@ -20,6 +20,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.table import CommitTableRequest
 from pyiceberg.table.sorting import SortOrder
 from pyiceberg.table.update import AssertCreate
+from rest_views import VIEW_ENDPOINTS, ViewError, ViewStore
 
 from icefusion.clock import SystemClock
 from icefusion.commit.catalog import CatalogClient
@@ -54,6 +55,9 @@ class RestServer:
         token_s: How long a login is good, in seconds.
         logins: How often somebody has logged in.
         tables_loaded: How often a table was asked for.
+        views: Its views; None where it keeps none.
+        view_faults: As `faults`, for what is to change a view: for making, replacing, renaming and dropping one.
+        view_requests: Such requests that arrived.
         delay: Called while a commit is worked on; a place for tests to wait.
     """
 
@@ -65,6 +69,7 @@ class RestServer:
         idempotency: bool = False,
         store: dict[str, str] | None = None,
         login: str | None = None,
+        views: bool = False,
     ) -> None:
         store = store or {"warehouse": folder.as_uri()}
         self.sql = SqlCatalog("server", uri=f"sqlite:///{folder / 'server.db'}", **store)
@@ -81,6 +86,9 @@ class RestServer:
         self.transactions = transactions
         self.idempotency = idempotency
         self.faults: list[int | tuple[str, int] | None] = []
+        self.views = ViewStore(folder, lambda name: self.client.find(name) is not None) if views else None
+        self.view_faults: list[int | tuple[str, int] | None] = []
+        self.view_requests = 0
         self.commits = 0
         self.keys: list[str | None] = []
         self.delay: Callable[[], None] | None = None
@@ -109,7 +117,8 @@ class RestServer:
     # What the handler asks for
 
     def config(self) -> dict:
-        endpoints = [*ENDPOINTS, TRANSACTIONS] if self.transactions else ENDPOINTS
+        more = [*([TRANSACTIONS] if self.transactions else []), *(VIEW_ENDPOINTS if self.views else [])]
+        endpoints = [*ENDPOINTS, *more]
         assert all(Endpoint.from_string(endpoint) for endpoint in endpoints)
         found: dict = {"defaults": self.defaults, "overrides": self.overrides, "endpoints": endpoints}
         if self.idempotency:
@@ -145,6 +154,19 @@ class RestServer:
             if fault is not None:
                 return fault[1], _error("Fault", "after it landed", fault[1])
             return answer
+
+    def change_view(self, action: Callable[[ViewStore], dict | None]) -> tuple[int, dict | None]:
+        """Carry out a request that changes a view, unless there is to be a fault."""
+        assert self.views is not None
+        with self._lock:
+            self.view_requests += 1
+            fault = self.view_faults.pop(0) if self.view_faults else None
+            if isinstance(fault, int):
+                return fault, _error("Fault", "before it landed", fault)
+            answer = action(self.views)
+            if fault is not None:
+                return fault[1], _error("Fault", "after it landed", fault[1])
+            return (204, None) if answer is None else (200, answer)
 
     def _land(self, requests: list[CommitTableRequest]) -> tuple[int, dict | None]:
         try:
@@ -222,6 +244,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             self._send(*action())
+        except ViewError as exc:
+            self._send(exc.status, _error(exc.kind, str(exc), exc.status))
         except (NoSuchTableError, NoSuchNamespaceError) as exc:
             self._send(404, _error(type(exc).__name__, str(exc), 404))
         except TableAlreadyExistsError as exc:
@@ -251,6 +275,11 @@ class _Handler(BaseHTTPRequestHandler):
             case ["namespaces", namespace, "tables", name]:
                 state.tables_loaded += 1
                 return 200, self._table(state.sql.load_table((namespace, name)))
+            case ["namespaces", namespace, "views"] if state.views is not None:
+                state.sql.load_namespace_properties(namespace)
+                return 200, {"identifiers": state.views.listed((namespace,))}
+            case ["namespaces", namespace, "views", name] if state.views is not None:
+                return 200, state.views.load((namespace, name))
         return 404, _error("NotFound", self.path, 404)
 
     def _post(self) -> tuple[int, dict | None]:
@@ -263,7 +292,17 @@ class _Handler(BaseHTTPRequestHandler):
                 state.sql.create_namespace(tuple(body["namespace"]), body.get("properties", {}))
                 return 200, {"namespace": body["namespace"], "properties": {}}
             case ["namespaces", namespace, "tables"]:
+                if state.views is not None and (namespace, body["name"]) in state.views.views:
+                    return 409, _error("AlreadyExistsException", "View with same name already exists", 409)
                 return self._create((namespace, body["name"]), body)
+            case ["namespaces", namespace, "views"] if state.views is not None:
+                state.sql.load_namespace_properties(namespace)
+                return state.change_view(lambda views: views.create((namespace, body["name"]), body))
+            case ["namespaces", namespace, "views", name] if state.views is not None:
+                return state.change_view(lambda views: views.commit((namespace, name), body))
+            case ["views", "rename"] if state.views is not None:
+                source, destination = ((*each["namespace"], each["name"]) for each in body.values())
+                return state.change_view(lambda views: views.rename(source, destination))
             case ["namespaces", _, "tables", _]:
                 return state.commit([body], self.headers.get("Idempotency-Key"))
             case ["aws", "s3", "sign"] if state.sign is not None:
@@ -289,6 +328,8 @@ class _Handler(BaseHTTPRequestHandler):
             case ["namespaces", namespace, "tables", name]:
                 self.server_state.sql.drop_table((namespace, name))
                 return 204, None
+            case ["namespaces", namespace, "views", name] if self.server_state.views is not None:
+                return self.server_state.change_view(lambda views: views.drop((namespace, name)))
         return 404, _error("NotFound", self.path, 404)
 
 

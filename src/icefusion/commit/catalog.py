@@ -186,16 +186,17 @@ class CatalogClient:
                 f"{name} is not a full table name", hint=f"write namespace.table, e.g. {self._example(parts[-1])}"
             )
         namespace = [level for part in parts[:-1] for level in part.split(".")]
-        return self._marked((*namespace, parts[-1]))
+        return self.marked((*namespace, parts[-1]))
 
     def split_namespace(self, name: Name) -> tuple[str, ...]:
         """The namespace that a name stands for, as written."""
         parts = [part.text for part in name.parts]
         if len(parts) > 1 and parts[0].casefold() == self.name.casefold():
             parts = parts[1:]
-        return self._marked(tuple(level for part in parts for level in part.split(".")))
+        return self.marked(tuple(level for part in parts for level in part.split(".")))
 
-    def _marked(self, identifier: tuple[str, ...]) -> tuple[str, ...]:
+    def marked(self, identifier: tuple[str, ...]) -> tuple[str, ...]:
+        """An identifier that knows which of a session's catalogs it belongs to."""
         return identifier if self._name is None else AttachedIdentifier(self._name, identifier)
 
     def resolve(self, name: Name) -> TableHandle:
@@ -327,16 +328,22 @@ class CatalogClient:
         self.remember(handle)
         return handle
 
-    def resolve_together(self, names: Sequence[Name]) -> list[TableHandle]:
+    def resolve_together(
+        self, names: Sequence[Name], seen: Mapping[Name, TableHandle] | None = None
+    ) -> list[TableHandle]:
         """The tables that names stand for, in newest states that all held at one moment.
 
         So what was committed to several of them at once is seen of all or of none.
+
+        Args:
+            names: The names.
+            seen: The states in which some of them have just been seen.
 
         Raises:
             TableNotFoundError: There is no such table; see `resolve`.
             CatalogError: The tables change faster than they can be looked at together.
         """
-        handles = [self.resolve(name) for name in names]
+        handles = [(seen or {}).get(name) or self.resolve(name) for name in names]
         if len({handle.identifier for handle in handles}) < 2:
             return handles
         if isinstance(self.catalog, SqlCatalog):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pyiceberg.catalog import Catalog
@@ -154,7 +154,9 @@ class SessionCatalogs(CatalogClient):
         client = self.of_namespace(name)
         return super().split_namespace(name) if client is self else client.split_namespace(name)
 
-    def resolve_together(self, names: Sequence[Name]) -> list[TableHandle]:
+    def resolve_together(
+        self, names: Sequence[Name], seen: Mapping[Name, TableHandle] | None = None
+    ) -> list[TableHandle]:
         """The tables that names stand for; those of one catalog in states that all held at one moment."""
         found: dict[int, TableHandle] = {}
         by_client: dict[CatalogClient, list[int]] = {}
@@ -162,7 +164,8 @@ class SessionCatalogs(CatalogClient):
             by_client.setdefault(self.of(name), []).append(place)
         for client, places in by_client.items():
             mine = [names[place] for place in places]
-            handles = super().resolve_together(mine) if client is self else client.resolve_together(mine)
+            together = super().resolve_together if client is self else client.resolve_together
+            handles = together(mine, seen)
             found.update(zip(places, handles, strict=True))
         return [found[place] for place in range(len(names))]
 

@@ -30,7 +30,7 @@ from icefusion.commit.pools import PoolStats, read_timeout_ms
 from icefusion.commit.vending import expires_s, vended_io
 from icefusion.config import PoolConfig
 
-__all__ = ["PooledRestCatalog", "commit_tables", "offers_transactions"]
+__all__ = ["PooledRestCatalog", "commit_tables", "offers_transactions", "send"]
 
 READ_TIMEOUT_PROPERTY = "icefusion.http-read-timeout-ms"
 _RESENDS = 2
@@ -156,7 +156,18 @@ def commit_tables(
             for table, requirements, updates in changes
         ]
     }
-    url = catalog.url("transactions/commit")
+    return send(catalog, "transactions/commit", payload)
+
+
+def send(catalog: RestCatalog, path: str, payload: dict[str, Any]) -> requests.Response:
+    """Send a request that PyIceberg's client has no words for; a login that has ended is renewed.
+
+    Args:
+        catalog: The catalog.
+        path: Where to, behind the catalog's prefix.
+        payload: The body, as JSON.
+    """
+    url = catalog.url(path)
     response = catalog._session.post(url, json=payload)
     if response.status_code in _LOGIN_ENDED:
         catalog._refresh_token()

@@ -13,7 +13,8 @@ from icefusion.bridge.partition import partition_path, schema_of_spec
 from icefusion.bridge.schema import type_name
 from icefusion.changes.execute import Given, table_names
 from icefusion.commit.catalog import CatalogClient
-from icefusion.commit.catalogs import SessionCatalogs
+from icefusion.commit.catalogs import SessionCatalogs, catalogs_of
+from icefusion.commit.views import keeps_views, list_views
 from icefusion.errors import TableNotFoundError, UnsupportedStatementError
 from icefusion.introspection.create_table import create_table_text
 from icefusion.introspection.create_view import create_view_text
@@ -29,9 +30,9 @@ from icefusion.query.parameters import bind_parameters
 from icefusion.query.planner import bind_query
 from icefusion.reports import Reporter, StatementReport, tell
 from icefusion.result import Result
-from icefusion.session_views import SessionViews
 from icefusion.sql.statements import Describe, DescribeQuery, Inspection, Name, Query, Show
 from icefusion.transaction import TransactionState
+from icefusion.views import Views
 
 __all__ = ["Inspector"]
 
@@ -42,13 +43,11 @@ class Inspector:
     Args:
         catalogs: The session's catalogs.
         engine: Plans queries that are described.
-        views: The session's views.
+        views: The views that the session can name.
         reporter: Told of each statement.
     """
 
-    def __init__(
-        self, catalogs: SessionCatalogs, engine: Engine, views: SessionViews, reporter: Reporter | None
-    ) -> None:
+    def __init__(self, catalogs: SessionCatalogs, engine: Engine, views: Views, reporter: Reporter | None) -> None:
         self._catalogs = catalogs
         self._engine = engine
         self._views = views
@@ -99,7 +98,7 @@ class Inspector:
             case "create table":
                 return _create_table(statement.name, state)
             case "create view":
-                return self._create_view(statement.name)
+                return self._create_view(statement.name, state)
             case "properties":
                 return _properties(statement.name, statement.key, state)
         raise AssertionError(statement.what)  # there is nothing else to show
@@ -146,21 +145,31 @@ class Inspector:
         return client, found if found is not None else client.require_namespace(namespace)
 
     def _show_views(self, name: Name | None, pattern: NamePattern) -> pa.Table:
-        """The session's views, those of one namespace or all."""
+        """Views, those of one namespace or all: the session's first, then those that the catalog keeps."""
         inside = None if name is None else ".".join(part.text for part in name.parts).casefold()
         rows = []
-        for view in self._views.all():
+        for view in self._views.session.all():
             namespace, _, last = view.name.rpartition(".")
             if pattern.matches(last) and inside in (None, namespace.casefold()):
                 rows.append((namespace, last))
-        return _texts(("namespace", "viewName"), rows).append_column(
-            "isTemporary", pa.array([True] * len(rows), pa.bool_())
-        )
+        temporary = [True] * len(rows)
+        rows += [(".".join(view[:-1]), view[-1]) for view in self._kept_views(name) if pattern.matches(view[-1])]
+        temporary += [False] * (len(rows) - len(temporary))
+        return _texts(("namespace", "viewName"), rows).append_column("isTemporary", pa.array(temporary, pa.bool_()))
 
-    def _create_view(self, name: Name) -> pa.Table:
-        view = self._views.view(name)
+    def _kept_views(self, name: Name | None) -> list[tuple[str, ...]]:
+        """The views that a catalog keeps, of one namespace or all."""
+        if not any(keeps_views(client) for client in catalogs_of(self._catalogs)):
+            return []
+        client, parent = self._place(name)
+        namespaces = [parent] if parent else list(client.walk_namespaces()) if keeps_views(client) else []
+        return [view for namespace in namespaces for view in list_views(client, namespace)]
+
+    def _create_view(self, name: Name, state: TransactionState) -> pa.Table:
+        view = self._views.view(name, state)
         if view is None:
-            known = [each.name for each in self._views.all()]
+            known = [each.name for each in self._views.session.all()]
+            known += [".".join(each) for each in self._kept_views(None)]
             near = nearest(str(name), known)
             hint = f"did you mean {near}?" if near else f"views here: {', '.join(known[:10]) or 'none yet'}"
             raise TableNotFoundError(f"view {name} does not exist", hint=hint)

@@ -13,9 +13,9 @@ from icefusion.commit.catalog import TableHandle
 from icefusion.errors import BindError, UnsupportedStatementError
 from icefusion.generated_tables import find_generated
 from icefusion.naming import find_name, nearest
-from icefusion.session_views import SessionViews
 from icefusion.sql.statements import Identifier, Name
 from icefusion.transaction import TransactionState
+from icefusion.views import Views
 
 __all__ = ["Described", "column_type", "find_column", "find_described", "find_table"]
 
@@ -37,7 +37,7 @@ class Described:
     snapshot_id: int | None = None
 
 
-def find_described(state: TransactionState, name: Name, views: SessionViews | None = None) -> Described:
+def find_described(state: TransactionState, name: Name, views: Views | None = None) -> Described:
     """What a name stands for, in the state that the transaction reads: a table, a branch of one, a metadata table.
 
     Args:
@@ -48,7 +48,7 @@ def find_described(state: TransactionState, name: Name, views: SessionViews | No
     Raises:
         TableNotFoundError: Nothing of this name is there.
     """
-    view = views.view(name) if views is not None else None
+    view = views.view(name, state) if views is not None else None
     if view is not None:
         return Described(view.name, view.columns_as_schema() or arrow_to_iceberg(view.schema))
     generated = find_generated(state, name, None)

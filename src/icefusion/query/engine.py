@@ -259,6 +259,30 @@ class Engine:
             planned.explaining = Explaining(query.explain, told, time.perf_counter() - began)
         return planned
 
+    def columns(self, query: Query, bindings: Sequence[Binding]) -> pa.Schema:
+        """The columns of a query's result, for which no file of a table is looked for.
+
+        Args:
+            query: A query without parameters.
+            bindings: As for `plan`.
+
+        Raises:
+            SQLError: As for `plan`.
+        """
+        query = self.functions.resolved(query)
+        keys = [_key(query, reference) for reference in query.tables]
+        frames: dict[TableKey, DataFrame | Table] = {}
+        for key, binding in _by_key(query, keys, bindings).items():
+            if isinstance(binding, TableView | GeneratedSource):
+                frames[key] = self._scanner.empty_table(_shape(binding))
+            else:
+                frames[key] = self._source_frame(binding)
+        with self.functions.telling(query.text), translated(query, planning=True):
+            draft = self._draft(query, frames, {})
+            # Optimizing makes types agree.
+            optimized = self._context.create_dataframe_from_logical_plan(draft.optimized_logical_plan())
+            return _without_view_types(optimized.schema().remove_metadata())
+
     def _drafted(
         self,
         query: Query,

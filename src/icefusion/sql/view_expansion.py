@@ -27,12 +27,14 @@ class ViewText:
     Attributes:
         name: The view, for messages.
         query: Its query.
-        columns: What its columns are called; empty for the names that the query gives them.
+        columns: What the query's columns are called; empty for the names that it gives them.
+        select: Which of these the view has, as a SELECT says it; all of them by default.
     """
 
     name: str
     query: Query
     columns: tuple[str, ...] = ()
+    select: str = "*"
 
 
 def expand_views(query: Query, find: Callable[[Name], ViewText | None], within: tuple[str, ...] = ()) -> Query:
@@ -92,7 +94,7 @@ def _body(
     before, behind = "(", ")"
     if view.columns:
         names = ", ".join(map(quote_identifier, view.columns))
-        before, behind = "(SELECT * FROM (", f") AS {label} ({names}))"
+        before, behind = f"(SELECT {view.select} FROM (", f") AS {label} ({names}))"
     if not reference.has_alias:
         behind += f" AS {label}"
     moved = tuple(

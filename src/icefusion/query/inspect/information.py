@@ -78,7 +78,15 @@ class CatalogLister(Protocol):
         ...
 
     def views(self) -> Iterable[ListedView]:
-        """The views that can be read."""
+        """The views that are the session's own."""
+        ...
+
+    def kept_views(self, namespace: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
+        """The identifiers of the views of a namespace that the catalog keeps."""
+        ...
+
+    def kept_view(self, identifier: tuple[str, ...]) -> ListedView | None:
+        """One of these; None where it is gone."""
         ...
 
 
@@ -134,6 +142,8 @@ def _tables(lister: CatalogLister, schema: pa.Schema) -> Iterator[Part]:
         def rows(namespace: tuple[str, ...] = namespace) -> Iterator[Row]:
             for table in sorted(lister.tables(namespace)):
                 yield lister.name, ".".join(namespace), table[-1], "BASE TABLE"
+            for view in lister.kept_views(namespace):
+                yield lister.name, ".".join(namespace), view[-1], "VIEW"
 
         yield _rows_part(schema, rows, _of_namespace(namespace))
     views = [(lister.name, ".".join(view.namespace), view.name, "VIEW") for view in lister.views()]
@@ -143,10 +153,14 @@ def _tables(lister: CatalogLister, schema: pa.Schema) -> Iterator[Part]:
 def _views(lister: CatalogLister, schema: pa.Schema) -> Iterator[Part]:
     views = [(lister.name, ".".join(view.namespace), view.name, view.text) for view in lister.views()]
     yield _rows_part(schema, lambda: views, {})
+    yield from _of_kept_views(lister, schema, lambda place, view: [(*place, view.text)])
 
 
 def _columns(lister: CatalogLister, schema: pa.Schema) -> Iterator[Part]:
     yield from _of_tables(lister, schema, _column_rows)
+    yield from _of_kept_views(
+        lister, schema, lambda place, view: () if view.columns is None else _column_rows(place, view.columns)
+    )
     for view in lister.views():
         if view.columns is not None:
             shown = list(_column_rows((lister.name, ".".join(view.namespace), view.name), view.columns))
@@ -179,6 +193,28 @@ def _of_tables(
                 yield _rows_part(schema, rows, bounds)
 
         yield Part.of_parts(tables, _of_namespace(namespace))
+
+
+def _of_kept_views(
+    lister: CatalogLister,
+    schema: pa.Schema,
+    rows_of: Callable[[tuple[str, str, str], ListedView], Iterable[Row]],
+) -> Iterator[Part]:
+    """Rows that come from the metadata of each view that the catalog keeps."""
+    for namespace in lister.namespaces():
+
+        def views(namespace: tuple[str, ...] = namespace) -> Iterator[Part]:
+            for identifier in lister.kept_views(namespace):
+
+                def rows(identifier: tuple[str, ...] = identifier) -> Iterator[Row]:
+                    view = lister.kept_view(identifier)
+                    if view is not None:
+                        yield from rows_of((lister.name, ".".join(namespace), identifier[-1]), view)
+
+                bounds = {**_of_namespace(namespace), "table_name": exactly(_TEXT, identifier[-1])}
+                yield _rows_part(schema, rows, bounds)
+
+        yield Part.of_parts(views, _of_namespace(namespace))
 
 
 def _constraint_rows(table: tuple[str, str, str], columns: Schema) -> Iterator[Row]:
