@@ -11,12 +11,14 @@ import enum
 import threading
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression
 from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Snapshot
 
+from icefusion.bridge.manifests import ManifestReader
+from icefusion.bridge.positions import Positions
 from icefusion.changes.staging import Staging
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, find_identifier
 from icefusion.commit.catalogs import owner_of
@@ -30,11 +32,12 @@ from icefusion.errors import (
     UnsupportedStatementError,
 )
 from icefusion.generated_tables import find_generated, tables_told_of
+from icefusion.query.changelog import Changelog, read_changelog
 from icefusion.query.generated import GeneratedSource
 from icefusion.query.scan import TableView
 from icefusion.query.travel import Travel, find_ref, named_version, resolve_named, resolve_version
 from icefusion.sql.basics import Identifier
-from icefusion.sql.statements import Name, TimeAsOf, VersionAsOf
+from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Name, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText
 from icefusion.views import Views
 
@@ -166,10 +169,17 @@ class PinnedTables:
         wap: Where writes go that are to be looked at before they are published.
     """
 
-    def __init__(self, client: CatalogClient, views: Views | None = None, wap: Wap | None = None) -> None:
+    def __init__(
+        self,
+        client: CatalogClient,
+        manifests: ManifestReader,
+        views: Views | None = None,
+        wap: Wap | None = None,
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.status = Status.ACTIVE
         self.client = client
+        self._manifests = manifests
         self.views = views
         self.wap = wap or Wap()
         self._states: dict[tuple[str, ...], TableState] = {}
@@ -387,6 +397,26 @@ class PinnedTables:
             snapshot_id=travel.snapshot_id,
             schema=travel.schema,
         )
+
+    def changes(self, name: Name, between: ChangesBetween) -> Changelog:
+        """What happened to a table between two of its states; rows that wait for the commit are not in it.
+
+        Raises:
+            BindError: There is no such state, or one is not in the history of the other.
+        """
+        begin, end = between.begin, between.end
+        assert not isinstance(begin, ComputedAsOf)  # those are computed first
+        assert not isinstance(end, ComputedAsOf)
+        if len(name.parts) < 2:
+            raise BindError(f"unknown table {name}", hint="Iceberg tables are written namespace.table")
+        pinned, travel = self.travel(name, end)
+        view = self.view_of(pinned)
+        if travel is not None:
+            view = replace(view, snapshot_id=travel.snapshot_id, schema=travel.schema, ref=None)
+        state = replace(view, staged=(), removed=frozenset(), deleted=Positions())
+        handle = pinned.handle
+        begin_id = None if begin is None else resolve_version(handle.name, handle.metadata, begin).snapshot_id
+        return read_changelog(state, begin_id, self._manifests)
 
     def travel(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> tuple[PinnedTable, Travel | None]:
         """The table that a name stands for, and the version of it that name or version lead to; None for as it is."""

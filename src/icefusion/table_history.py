@@ -8,15 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from icefusion.query.parameters import Parameters
+from icefusion.query.travel import read_time, read_version
 from icefusion.sql.alterations import Alteration, DropRef, RefKind, SetRef
 from icefusion.sql.basics import Identifier, Name
-from icefusion.sql.statements import AlterTable
+from icefusion.sql.compose import compose
+from icefusion.sql.pieces import parse_expression
+from icefusion.sql.statements import AlterTable, ChangesBetween, Fragment, TableReference, TimeAsOf, VersionAsOf
 
 if TYPE_CHECKING:
     from icefusion.result import Result
     from icefusion.session import Session
 
-__all__ = ["TableHistory"]
+__all__ = ["State", "TableHistory"]
+
+State = int | str | dt.datetime
+"""A snapshot id, a branch or tag, or a time: the state that was current then."""
 
 
 class TableHistory:
@@ -158,6 +165,36 @@ class TableHistory:
             return self._call("ancestors_of", {})
         return self._call("ancestors_of", {"snapshot_id" if isinstance(version, int) else "ref": version})
 
+    def changes(
+        self,
+        begin: State | None = None,
+        end: State | None = None,
+        *,
+        filter: str | None = None,  # noqa: A002 - as in `IcebergTable.scan`
+        params: Parameters = None,
+    ) -> Result:
+        """What happened to the rows between two states, as ``table_changes`` tells in SQL.
+
+        Args:
+            begin: The state behind which it begins: a snapshot id, a branch or tag, or a time; None for the beginning.
+            end: The state up to which it goes; None for the newest.
+            filter: The SQL condition that is true of the changes; None for all of them.
+            params: Values for parameters in the condition.
+
+        Returns:
+            A row for each row that came or went, in no order: the table's columns, ``_change_type`` (``INSERT`` or
+            ``DELETE``), ``_change_ordinal`` (which snapshot it was, from 0), ``_commit_snapshot_id`` and
+            ``_commit_timestamp``. It is streamed when it is read.
+
+        Raises:
+            BindError: There is no such state, or one is not in the history of the other.
+        """
+        between = ChangesBetween(_state(begin), _state(end))
+        reference = TableReference(self._name, 0, 1, between)
+        where: tuple[str | Fragment, ...] = () if filter is None else (" WHERE (\n", parse_expression(filter), "\n)")
+        query = compose("SELECT * FROM ", Fragment("t", (reference,)), *where)
+        return self._session._run_query(query, params)
+
     def _set_ref(
         self, kind: RefKind, name: str, version: int | str | None, *, replace: bool, retain_ms: int | None
     ) -> Result:
@@ -169,3 +206,9 @@ class TableHistory:
     def _call(self, procedure: str, arguments: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         listed = ", ".join(f"{name} => ${name}" for name in ("table", *arguments))
         return self._session.sql(f"CALL system.{procedure}({listed})", {"table": self.name, **arguments}).fetchall()
+
+
+def _state(state: State | None) -> VersionAsOf | TimeAsOf | None:
+    if isinstance(state, dt.datetime):
+        return read_time(pa.scalar(state))
+    return None if state is None else read_version(pa.scalar(state))

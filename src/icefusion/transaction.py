@@ -62,7 +62,7 @@ class TransactionState(PinnedTables):
         views: Views | None = None,
         wap: Wap | None = None,
     ) -> None:
-        super().__init__(client, views, wap)
+        super().__init__(client, committer.manifests, views, wap)
         self.isolation = isolation
         self.idempotency_key = check_key(idempotency_key)
         self.landed: dict[str, Landed] = {}

@@ -202,7 +202,7 @@ class SessionCommitter(Committer):
 
     def with_retry(self, retry: RetryConfig) -> SessionCommitter:
         """The same committer, of other patience; it shares the queues and what is kept in memory."""
-        other = SessionCommitter(self._catalogs, retry, self._time, self._reader)
+        other = SessionCommitter(self._catalogs, retry, self._time, self.manifests)
         other._groups = self._groups
         other._attached = self._attached
         return other
@@ -214,7 +214,7 @@ class SessionCommitter(Committer):
         request.changes = tuple(change for change in request.changes if self._owner(change) is client)
         if client is self._catalogs:
             return super().outcome(request)
-        known = self._attached.setdefault(client, Committer(client, self._retry, self._time, self._reader))
+        known = self._attached.setdefault(client, Committer(client, self._retry, self._time, self.manifests))
         return known.with_retry(self._retry).outcome(request)
 
     def _owner(self, change: Change) -> CatalogClient:

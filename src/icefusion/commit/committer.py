@@ -152,12 +152,12 @@ class Committer:
         self._client = client
         self._retry = retry
         self.clock = clock
-        self._reader = reader or ManifestReader()
+        self.manifests = reader or ManifestReader()
         self._groups: Groups[CommitRequest] = Groups()
 
     def with_retry(self, retry: RetryConfig) -> Committer:
         """The same committer, of other patience; it shares the queues and what is kept in memory."""
-        other = Committer(self._client, retry, self.clock, self._reader)
+        other = Committer(self._client, retry, self.clock, self.manifests)
         other._groups = self._groups
         return other
 
@@ -187,7 +187,7 @@ class Committer:
 
     def outcome(self, request: CommitRequest) -> CommitOutcome:
         """Commit all changes or none, and answer with the outcome instead of raising it."""
-        request.stages = tuple(Stage(change, self._reader) for change in request.changes)
+        request.stages = tuple(Stage(change, self.manifests) for change in request.changes)
         first = request.changes[0]
         if len(request.changes) == 1 and isinstance(first, TableChange):
             self._run_in_group(first.base.identifier, request)
@@ -399,7 +399,7 @@ class Committer:
                 # What the request does to the metadata stands in the first of its changes to a table.
                 now = fold.defined(change) if change.definition else defined.get(change.identifier, fold.metadata)
                 defined[change.identifier] = now
-                conflict = find_conflict(change, fold.handle, now, self._reader)
+                conflict = find_conflict(change, fold.handle, now, self.manifests)
             if conflict is not None:
                 self._end(request, Conflicted(change.name, conflict))
                 return False

@@ -54,14 +54,19 @@ def constant(engine: Planner, value: Fragment, parameters: Mapping[str, pa.Scala
 
 def compute_version(
     engine: Planner, version: ComputedAsOf, parameters: Mapping[str, pa.Scalar]
-) -> VersionAsOf | TimeAsOf:
-    """The version that a parameter names, or the time that an expression gives.
+) -> VersionAsOf | TimeAsOf | None:
+    """The version that a parameter names, or the time that an expression gives; None where it may be NULL, and is.
 
     Raises:
         BindError: It cannot be computed, or is no version and no time.
     """
     value = constant(engine, version.value, parameters)
     try:
+        if version.kind == "state":
+            if not value.is_valid:
+                return None
+            is_version = pa.types.is_integer(value.type) or pa.types.is_string(value.type)
+            return replace(read_version(value) if is_version else read_time(value), offset=version.value.offset)
         if version.kind == "version":
             return replace(read_version(value), offset=version.value.offset)
         if pa.types.is_string(value.type) or pa.types.is_large_string(value.type):

@@ -18,12 +18,13 @@ from pyiceberg.schema import Schema
 
 from icefusion.errors import BindError
 from icefusion.naming import find_name, nearest, normalize, quote_identifier
+from icefusion.query.changelog import Changelog, expand_changelogs
 from icefusion.query.scan import TableView
 from icefusion.query.sources import Source
 from icefusion.sql.duplicates import name_duplicates
 from icefusion.sql.literals import exact_numbers
 from icefusion.sql.references import replace_tables, rewrite_identifiers
-from icefusion.sql.statements import ComputedAsOf, Name, Query, TableReference, TimeAsOf, VersionAsOf
+from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Name, Query, TableReference, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText, expand_views
 
 __all__ = ["Binding", "TableLookup", "bind_query"]
@@ -36,6 +37,10 @@ class TableLookup(Protocol):
 
     def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> Binding:
         """What a statement reads when it names this table."""
+        ...
+
+    def changes(self, name: Name, between: ChangesBetween) -> Changelog:
+        """What happened to this table between two of its states."""
         ...
 
     def find_view(self, name: Name) -> ViewText | None:
@@ -56,6 +61,8 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]
         TableNotFoundError: A table does not exist.
     """
     query = expand_views(query, lambda name: tables.find_view(name) if _find_source(name, sources) is None else None)
+    query, logged = expand_changelogs(query, tables.changes)
+    sources = {**sources, **logged}
     bindings: list[Binding] = []
     replacements: list[str | None] = []
     for reference in query.tables:
@@ -72,7 +79,8 @@ def _bind(query: Query, reference: TableReference, tables: TableLookup, sources:
     if reference.function is not None:
         return sources[reference.function.key]  # opened before the statement is planned
     if len(reference.name.parts) > 1:
-        assert not isinstance(reference.version, ComputedAsOf)  # it is computed before its statement runs
+        # Those are computed before their statement runs, or were expanded.
+        assert not isinstance(reference.version, ComputedAsOf | ChangesBetween)
         try:
             return tables.view(reference.name, reference.version)
         except BindError as error:

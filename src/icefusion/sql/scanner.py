@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from icefusion.naming import normalize
+from icefusion.sql.changes_function import CHANGES_FUNCTION, read_changes_function
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.file_functions import FILE_FUNCTIONS, file_by_name, read_file_function
 from icefusion.sql.frames import (
@@ -460,6 +461,10 @@ class _Scanner(Cursor):
             if len(parts) == 1 and normalize(parts[0]) in FILE_FUNCTIONS:
                 function = read_file_function(self, name, token.start, self._take_parameter)
                 self._add_files(name, function, token.start, self.tokens[self.index - 1].end)
+            elif [normalize(part) for part in parts] in ([CHANGES_FUNCTION], ["system", CHANGES_FUNCTION]):
+                name, between = read_changes_function(self, self._constant)
+                end = self.tokens[self.index - 1].end
+                self.tables.append(TableReference(name, token.start, end, between, self._at_alias()))
             return  # or another table function, which is the engine's
         end = self.tokens[self.index - 1].end
         is_cte = len(parts) == 1 and self.visible[normalize(parts[0])] > 0
@@ -479,13 +484,17 @@ class _Scanner(Cursor):
         found = read_version(self)
         if not isinstance(found, TravelExpression):
             return found
-        value = scan_fragment(self.sql, self.tokens, found.first, found.last, self.parameters)
+        return ComputedAsOf(found.kind, self._constant(found.first, found.last))
+
+    def _constant(self, first: int, last: int) -> Fragment:
+        """An expression over no table, which is computed before the query is."""
+        value = scan_fragment(self.sql, self.tokens, first, last, self.parameters)
         if value.tables:
             place = next(token for token in self.tokens if token.start == value.tables[0].name.offset)
             hint = "read it first, and pass the time as a parameter"
             raise self.error(f"{value.tables[0].name} cannot be read here", token=place, hint=hint)
         self.used += [(value.offset, name) for name in value.parameters]
-        return ComputedAsOf(found.kind, value)
+        return value
 
     def _add_files(self, name: Name, function: FileFunction, start: int, end: int) -> None:
         self.tables.append(TableReference(name, start, end, None, self._at_alias(), function))

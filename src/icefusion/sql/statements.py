@@ -36,6 +36,7 @@ __all__ = [
     "Begin",
     "Call",
     "Change",
+    "ChangesBetween",
     "ColumnDefinition",
     "Commit",
     "ComputedAsOf",
@@ -119,16 +120,29 @@ class ComputedAsOf:
     """A version given as a parameter, or a time as an expression; before its statement runs, one of the others.
 
     Attributes:
-        kind: What the value is to become.
+        kind: What the value is to become; a state is either of them, or NULL for none.
         value: An expression over no table. Its parameters are listed in the query's as well.
     """
 
-    kind: Literal["version", "timestamp"]
+    kind: Literal["version", "timestamp", "state"]
     value: Fragment
 
 
 Version = VersionAsOf | TimeAsOf | ComputedAsOf
 """An earlier state of a table."""
+
+
+@dataclass(frozen=True)
+class ChangesBetween:
+    """``table_changes(...)``: not the rows of a table, but what happened to them between two of its states.
+
+    Attributes:
+        begin: The state behind which it begins; None for the beginning of the table.
+        end: The state up to which it goes; None for the newest.
+    """
+
+    begin: Version | None = None
+    end: Version | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +202,7 @@ class TableReference:
         name: The name as written. Names that a WITH clause of the query defines are not listed.
         start: Where the name begins in `Query.text`.
         end: Where it ends in `Query.text`, the time travel clause not included: that is already cut out.
-        version: The earlier state that is asked for, or None for the current one.
+        version: The earlier state that is asked for, or None for the current one; or what is asked for are changes.
         has_alias: Whether the query gives the table an alias of its own.
         function: The files that it is, if it is files; ``name`` is then what it goes by without an alias.
     """
@@ -196,7 +210,7 @@ class TableReference:
     name: Name
     start: int
     end: int
-    version: Version | None = None
+    version: Version | ChangesBetween | None = None
     has_alias: bool = False
     function: FileFunction | None = None
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, TypeVar
 
-from icefusion.sql.statements import ComputedAsOf, Fragment, Statement, Version, fragments_of
+from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Fragment, Statement, Version, fragments_of
 
 __all__ = ["has_computed_versions", "with_versions"]
 
@@ -15,14 +15,14 @@ _S = TypeVar("_S", bound=Statement)
 
 def has_computed_versions(statement: Statement) -> bool:
     """Whether a table of the statement is read at a version that is an expression or a parameter."""
-    return any(
-        isinstance(table.version, ComputedAsOf) for fragment in fragments_of(statement) for table in fragment.tables
-    )
+    versions = [table.version for fragment in fragments_of(statement) for table in fragment.tables]
+    ends = [end for version in versions if isinstance(version, ChangesBetween) for end in (version.begin, version.end)]
+    return any(isinstance(version, ComputedAsOf) for version in (*versions, *ends))
 
 
-def with_versions(statement: _S, compute: Callable[[ComputedAsOf], Version]) -> _S:
+def with_versions(statement: _S, compute: Callable[[ComputedAsOf], Version | None]) -> _S:
     """The statement with each version computed; equal ones once, so that all of them see one moment."""
-    computed: dict[ComputedAsOf, Version] = {}
+    computed: dict[ComputedAsOf, Version | None] = {}
 
     def settle(value: Any) -> Any:
         if isinstance(value, ComputedAsOf):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from icefusion.errors import BindError
 from icefusion.naming import normalize, quote_identifier
 from icefusion.sql.references import replace_tables
-from icefusion.sql.statements import Name, Query, TableReference, TimeAsOf, Version, VersionAsOf
+from icefusion.sql.statements import ChangesBetween, Name, Query, TableReference, TimeAsOf, Version, VersionAsOf
 
 __all__ = ["ViewText", "expand_views"]
 
@@ -103,5 +103,5 @@ def _body(
     return Query(f"{before}{inner.text}{behind}", moved)
 
 
-def _placed(version: Version | None, place: int) -> Version | None:
+def _placed(version: Version | ChangesBetween | None, place: int) -> Version | ChangesBetween | None:
     return replace(version, offset=place) if isinstance(version, VersionAsOf | TimeAsOf) else version
