@@ -5,7 +5,7 @@ import pickle
 import tracemalloc
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
@@ -19,9 +19,12 @@ from pyiceberg.manifest import (
     ManifestEntry,
     ManifestEntryStatus,
     ManifestFile,
+    PartitionFieldSummary,
     data_file_with_partition,
     manifest_entry_schema_with_data_file,
+    read_manifest_list,
     write_manifest,
+    write_manifest_list,
 )
 from pyiceberg.partitioning import PartitionField, PartitionSpec
 from pyiceberg.schema import Schema
@@ -31,7 +34,7 @@ from pyiceberg.types import DoubleType, LongType, NestedField, StringType, Struc
 
 import icefusion
 from icefusion.bridge.avro import read_blocks
-from icefusion.bridge.entries import decode_live_entries, fetch, read_entries
+from icefusion.bridge.entries import decode_live_entries, fetch, read_entries, read_list
 from icefusion.bridge.kept import KeptBytes
 from icefusion.bridge.listed import LAYOUTS, LiveEntry
 from icefusion.bridge.manifests import ManifestReader
@@ -149,6 +152,29 @@ def test_entries_of_one_block_are_what_was_written(tmp_path: Path) -> None:
     rest_bytes = len(entries[-1].file._rest)
     with pytest.raises((ValueError, EOFError)):
         LAYOUTS.of(schema).listing(iter([(12, joined[: -rest_bytes - 50])]), manifest)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_list_is_what_was_written(tmp_path: Path, version: Literal[1, 2]) -> None:
+    """Summaries of manifests that cover the same partitions are one object in version 2, others are not."""
+    low, high = to_bytes(DoubleType(), 0.1), to_bytes(DoubleType(), 0.7)
+    bounds = [(low, high), (low, high), (low, low), (None, None), (low, high), (low, high)]
+    manifests = []
+    for number, (lower, upper) in enumerate(bounds):
+        summary = PartitionFieldSummary(lower is None, None if number == 3 else False, lower, upper)
+        manifest = write(tmp_path / f"{number}.avro", [described(number)])
+        manifest._data[6], manifest._data[13] = 5, None if number == 2 else [summary, summary]
+        manifests.append(manifest)
+    output = IO.new_output(f"file://{tmp_path}/list.avro")
+    with write_manifest_list(version, output, 5, None, 7, "null") as writer:
+        writer.add_manifests(manifests)
+    expected = list(read_manifest_list(output.to_input_file()))
+    found = read_list(f"file://{tmp_path}/list.avro", IO)
+    assert [repr(one) for one in found] == [repr(one) for one in expected]
+    assert (found[0].partitions is found[1].partitions) == (version == 2)
+    assert found[0].partitions is not found[4].partitions
+    for field in ("added_files_count", "deleted_rows_count", "manifest_length", "sequence_number", "content"):
+        assert [getattr(one, field) for one in found] == [getattr(one, field) for one in expected]
 
 
 def test_a_manifest_may_have_its_fields_in_another_order(tmp_path: Path) -> None:

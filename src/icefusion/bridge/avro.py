@@ -18,6 +18,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
+from itertools import groupby
+from operator import methodcaller
 from typing import Any, Generic, TypeVar
 
 from pyiceberg.avro.codecs import AVRO_CODEC_KEY, KNOWN_CODECS
@@ -26,6 +28,7 @@ from pyiceberg.avro.decoder import BinaryDecoder, new_decoder
 from pyiceberg.avro.file import MAGIC, MAGIC_SIZE, SYNC_SIZE
 from pyiceberg.avro.reader import (
     BinaryReader,
+    BooleanReader,
     DefaultReader,
     DoubleReader,
     IntegerReader,
@@ -41,7 +44,18 @@ from pyiceberg.avro.resolver import EnumReader
 from pyiceberg.schema import Schema
 from pyiceberg.utils.schema_conversion import AvroSchemaConversion
 
-__all__ = ["Layouts", "Read", "check_place", "passing", "passing_all", "read_blocks", "read_records", "reading"]
+__all__ = [
+    "Blocks",
+    "Layouts",
+    "Read",
+    "check_place",
+    "passing",
+    "passing_all",
+    "read_blocks",
+    "read_records",
+    "reading",
+    "reading_fields",
+]
 
 MAX_LAYOUTS = 256
 
@@ -50,6 +64,14 @@ _CODEC_KEY = AVRO_CODEC_KEY.encode()
 _DOUBLE = struct.Struct("<d")
 
 Read = Callable[[BinaryDecoder], Any]
+
+# Calls without a frame of Python's between them and the decoder.
+_PLAIN: dict[type[Reader], Read] = {
+    IntegerReader: methodcaller("read_int"),
+    StringReader: methodcaller("read_utf8"),
+    BinaryReader: methodcaller("read_bytes"),
+    BooleanReader: methodcaller("read_boolean"),
+}
 
 L = TypeVar("L")
 
@@ -147,6 +169,8 @@ def check_place(decoder: BinaryDecoder, content: bytes) -> None:
 
 def reading(reader: Reader) -> Read:
     """A function that reads what a reader reads."""
+    if type(reader) in _PLAIN:
+        return _PLAIN[type(reader)]
     if isinstance(reader, DoubleReader):
         return lambda decoder: _DOUBLE.unpack(decoder.read(8))[0]
     if isinstance(reader, EnumReader):
@@ -237,8 +261,7 @@ def _reading_struct(reader: StructReader) -> Read:
     width = 1 + max((place for place, _ in fields if place is not None), default=-1)
     create = reader.create_struct
     if [place for place, _ in fields] == list(range(width)):
-        reads = [read for _, read in fields]
-        return lambda decoder: create(*[read(decoder) for read in reads])
+        return reading_fields([field for _, field in reader.field_readers], create)
 
     def read_struct(decoder: BinaryDecoder) -> Any:
         values: list[Any] = [None] * width
@@ -249,6 +272,31 @@ def _reading_struct(reader: StructReader) -> Read:
         return create(*values)
 
     return read_struct
+
+
+def reading_fields(readers: Sequence[Reader], create: Callable[..., Any]) -> Read:
+    """A struct whose fields stand in their order. Integers that follow each other are read at once."""
+    steps: list[tuple[bool, Read]] = []
+    for is_number, together in groupby(readers, lambda reader: isinstance(reader, IntegerReader)):
+        run = list(together)
+        if is_number and len(run) > 1:
+            steps.append((True, methodcaller("read_ints", len(run))))
+        else:
+            steps += [(False, reading(one)) for one in run]
+    if not any(many for many, _ in steps):
+        reads = [read for _, read in steps]
+        return lambda decoder: create(*[read(decoder) for read in reads])
+
+    def read_fields(decoder: BinaryDecoder) -> Any:
+        values: list[Any] = []
+        for many, read in steps:
+            if many:
+                values += read(decoder)
+            else:
+                values.append(read(decoder))
+        return create(*values)
+
+    return read_fields
 
 
 def _reading_list(read: Read) -> Read:

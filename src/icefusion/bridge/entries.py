@@ -7,8 +7,11 @@ writers, which know a value by its place, are not disturbed.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
+from pyiceberg.avro.decoder import new_decoder
+from pyiceberg.avro.reader import StructReader
 from pyiceberg.avro.resolver import resolve_reader
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import (
@@ -24,7 +27,7 @@ from pyiceberg.manifest import (
 )
 from pyiceberg.schema import Schema
 
-from icefusion.bridge.avro import Layouts, Read, read_blocks, read_records, reading
+from icefusion.bridge.avro import Blocks, Layouts, check_place, read_blocks, read_records, reading, reading_fields
 from icefusion.bridge.listed import LAYOUTS, ListedFile, Listing
 
 __all__ = [
@@ -42,6 +45,8 @@ _LIST_SCHEMA = MANIFEST_LIST_FILE_SCHEMAS[DEFAULT_READ_VERSION]
 _REFERENCED_DATA_FILE = 17
 _CONTENT_OFFSET = 18
 _CONTENT_SIZE = 19
+
+_SUMMARIES = 13  # where the partition summaries of a manifest stand
 
 
 def referenced_data_file(file: DataFile) -> str | None:
@@ -90,7 +95,7 @@ def read_list(path: str, io: FileIO) -> tuple[ManifestFile, ...]:
         Exception: Whatever PyIceberg raises on a file that is missing or no manifest list.
     """
     schema, blocks = read_blocks(fetch(path, io))
-    return tuple(read_records(_LIST_LAYOUTS.of(schema), blocks))
+    return tuple(_LIST_LAYOUTS.of(schema).read(blocks))
 
 
 def decode_live_entries(content: bytes, manifest: ManifestFile) -> Listing:
@@ -120,14 +125,58 @@ def fetch(path: str, io: FileIO) -> bytes:
         return stream.read()
 
 
-def _list_layout(written: Schema) -> Read:
-    tree = resolve_reader(
-        written,
-        _LIST_SCHEMA,
-        read_types={-1: ManifestFile, 508: PartitionFieldSummary},
-        read_enums={517: ManifestContent},
-    )
-    return reading(tree)
+class _ListLayout:
+    """How manifest lists of one Avro schema are read.
+
+    Manifests of commits that follow each other often cover the same partitions. Their summaries, which cost most, are
+    read once where the same bytes stand again, and are one object then.
+    """
+
+    def __init__(self, written: Schema) -> None:
+        tree = resolve_reader(
+            written,
+            _LIST_SCHEMA,
+            read_types={-1: ManifestFile, 508: PartitionFieldSummary},
+            read_enums={517: ManifestContent},
+        )
+        assert isinstance(tree, StructReader)
+        places = [place for place, _ in tree.field_readers]
+        readers = [reader for _, reader in tree.field_readers]
+        self._whole = reading(tree)
+        self._sharing = places == list(range(len(places)))
+        self._before = reading_fields(readers[:_SUMMARIES], _listed)
+        self._summaries = reading(readers[_SUMMARIES])
+        self._after = reading_fields(readers[_SUMMARIES + 1 :], _listed)
+
+    def read(self, blocks: Blocks) -> Iterator[ManifestFile]:
+        """The manifests in the blocks of a list.
+
+        Raises:
+            ValueError: A block was cut off.
+        """
+        if not self._sharing:
+            yield from read_records(self._whole, blocks)
+            return
+        written = b""
+        summaries: Any = None
+        for count, block in blocks:
+            decoder = new_decoder(block)
+            for _ in range(count):
+                values = self._before(decoder)
+                at = decoder.tell()
+                if written and block.startswith(written, at):
+                    decoder.skip(len(written))
+                else:
+                    summaries = self._summaries(decoder)
+                    written = block[at : decoder.tell()]
+                values.append(summaries)
+                values += self._after(decoder)
+                check_place(decoder, block)
+                yield ManifestFile(*values)
 
 
-_LIST_LAYOUTS = Layouts(_list_layout)
+def _listed(*values: Any) -> list[Any]:
+    return list(values)
+
+
+_LIST_LAYOUTS = Layouts(_ListLayout)

@@ -9,6 +9,7 @@ on bounds that another writer got wrong, keeps it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 from uuid import UUID
 
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression
@@ -74,7 +75,20 @@ class FileTests:
             test = summaries_test(self._partition_schema(spec_id), self._projected(spec_id))
         except Exception:
             return _any
-        return lambda manifest: not manifest.partitions or test(manifest.partitions)
+
+        known: dict[int, tuple[Any, bool]] = {}
+
+        def may_match(manifest: ManifestFile) -> bool:
+            summaries = manifest.partitions
+            if not summaries:
+                return True
+            found = known.get(id(summaries))
+            if found is None:
+                # They are held with the answer, see `_remembering`.
+                found = known[id(summaries)] = summaries, test(summaries)
+            return found[1]
+
+        return may_match
 
     def _partition_test(self, spec_id: int) -> Test:
         try:

@@ -21,6 +21,7 @@ from pyiceberg.table.metadata import TableMetadata
 from icefusion.bridge.delete_index import DeleteIndex
 from icefusion.bridge.listed import LiveEntry
 from icefusion.bridge.manifests import ManifestReader
+from icefusion.bridge.pausing import collection_paused
 from icefusion.bridge.pruning import FileTests
 from icefusion.errors import StorageError, UnsupportedStatementError
 from icefusion.query.views import TableView
@@ -128,7 +129,8 @@ def plan_files(
     reader = reader or ManifestReader()
     row_filter = AlwaysTrue() if row_filter is None else row_filter
     if staged or removed or only is not None:
-        return _plan(name, metadata, snapshot_id, schema, io, row_filter, reader, staged, removed, only)
+        with collection_paused():
+            return _plan(name, metadata, snapshot_id, schema, io, row_filter, reader, staged, removed, only)
     # A snapshot, a schema and a filter have one answer, as long as the table has no further schemas and specs.
     key = (
         "plan",
@@ -142,7 +144,8 @@ def plan_files(
     known: tuple[BooleanExpression, FilePlan] | None = reader.kept.get(key)
     if known is not None and known[0] == row_filter:
         return known[1]
-    plan = _plan(name, metadata, snapshot_id, schema, io, row_filter, reader)
+    with collection_paused():
+        plan = _plan(name, metadata, snapshot_id, schema, io, row_filter, reader)
     reader.kept.put(key, (row_filter, plan), plan.size_bytes)
     return plan
 
