@@ -7,6 +7,7 @@ thousands of files of one writer are told apart by identity.
 from __future__ import annotations
 
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,9 @@ __all__ = ["FOOTER_THREADS", "FileShape", "FooterReader", "read_footer"]
 
 MAX_CACHED_FOOTERS = 100_000
 FOOTER_THREADS = 8
+NEAR_FOOTER_S = 0.000_5
+"""What takes longer than this for a footer is worth threads."""
+PATIENCE_FOOTERS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +76,13 @@ class FooterReader:
         return shape
 
     def _read_all(self, files: Sequence[DataFile], io: FileIO) -> list[FileShape]:
-        if len(files) == 1:
-            schemas = [_read_schema(files[0], io)]
-        else:
-            with ThreadPoolExecutor(min(FOOTER_THREADS, len(files)), thread_name_prefix="icefusion-footers") as pool:
-                schemas = list(pool.map(partial(_read_schema, io=io), files))
+        schemas = _read_while_near(files, io)
+        rest = files[len(schemas) :]
+        if len(rest) == 1:
+            schemas.append(_read_schema(rest[0], io))
+        elif rest:
+            with ThreadPoolExecutor(min(FOOTER_THREADS, len(rest)), thread_name_prefix="icefusion-footers") as pool:
+                schemas += pool.map(partial(_read_schema, io=io), rest)
         with self._lock:
             return [self._remember(file, schema) for file, schema in zip(files, schemas, strict=True)]
 
@@ -113,6 +119,22 @@ def read_footer(file: DataFile, io: FileIO) -> pq.FileMetaData:
             f"{kind_of(file)} {path} has {metadata.num_rows} rows, its manifest says {file.record_count}", path=path
         )
     return metadata
+
+
+def _read_while_near(files: Sequence[DataFile], io: FileIO) -> list[pa.Schema]:
+    """The schemas of the first files, as long as reading them one after another is faster than with threads.
+
+    A footer that lies on a disk of this machine is read in less time than threads lose by waiting for each other; one
+    that is fetched from a server, by a mounted file system as well, is waited for.
+    """
+    schemas: list[pa.Schema] = []
+    began = time.perf_counter()
+    for file in files:
+        is_slow = time.perf_counter() - began > NEAR_FOOTER_S * (len(schemas) + PATIENCE_FOOTERS)
+        if is_slow or local_path(file.file_path) is None:
+            break
+        schemas.append(_read_schema(file, io))
+    return schemas
 
 
 def _read_schema(file: DataFile, io: FileIO) -> pa.Schema:
