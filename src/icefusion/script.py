@@ -11,6 +11,9 @@ from icefusion.sql import statements as st
 __all__ = ["check_keyed", "distribute"]
 
 
+_ADDING = ("add_files",)
+
+
 def distribute(script: Sequence[st.Statement], params: Parameters) -> list[tuple[st.Statement, Parameters]]:
     """Each statement with the parameters that are its own.
 
@@ -49,6 +52,15 @@ def _parameters(statement: st.Statement) -> tuple[str, ...]:
     return ()
 
 
+def _writes_rows(statement: st.Statement) -> bool:
+    match statement:
+        case st.CreateTable(query=query):
+            return query is not None
+        case st.Call(name=name):
+            return name.parts[-1].text.casefold() in _ADDING
+    return isinstance(statement, st.Change)
+
+
 def check_keyed(script: Sequence[st.Statement], *, in_transaction: bool) -> None:
     """An idempotency key stands for one write, which commits by itself.
 
@@ -56,7 +68,7 @@ def check_keyed(script: Sequence[st.Statement], *, in_transaction: bool) -> None
         ConfigurationError: The script writes nothing, or more than once.
         TransactionError: A transaction is open, which lands as a whole.
     """
-    writes = sum(isinstance(s, st.Change) or (isinstance(s, st.CreateTable) and s.query is not None) for s in script)
+    writes = sum(map(_writes_rows, script))
     if writes != 1:
         raise ConfigurationError(
             f"idempotency_key: expected a text with one statement that writes rows, found {writes}",

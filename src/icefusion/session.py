@@ -359,7 +359,7 @@ class Session:
                 self.detach(name)
                 return Result.of_nothing(StatementReport("DETACH"))
             case st.Call():
-                return self._call(statement, given)
+                return self._call(statement, given, idempotency_key)
             case st.SetOption(option, value):
                 return self._set_wap(**{option.removeprefix("wap."): value})
             case st.ResetOption(option):
@@ -463,10 +463,10 @@ class Session:
         run = partial(self._definitions.run, statement, given, alone=True)
         return self._alone(run, idempotency_key, replayable)
 
-    def _call(self, call: st.Call, given: Given) -> Result:
+    def _call(self, call: st.Call, given: Given, idempotency_key: str | None) -> Result:
         if self._current is not None:
             return self._procedures.run(call, given, self._current, alone=False)
-        return self._alone(partial(self._procedures.run, call, given, alone=True), None, True)
+        return self._alone(partial(self._procedures.run, call, given, alone=True), idempotency_key, True)
 
     def _set_wap(self, **options: str | None) -> Result:
         """Say where writes go from now on in tables with ``write.wap.enabled``."""

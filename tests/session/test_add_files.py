@@ -177,6 +177,26 @@ def test_nothing_is_added_twice(session, outside, files) -> None:
     assert outside.ids() == [1, 2]
 
 
+def test_a_key_adds_files_once(session, outside, files, folder) -> None:
+    session.sql("CREATE TABLE ns.t (id BIGINT)")
+    path = write(files / "1.parquet", pa.table({"id": [1]}))
+    call = "CALL system.add_files('ns.t', ?)"
+    first = session.sql(call, [path], idempotency_key="load-1")
+    assert first.fetchall() == [(1, 1)]
+    with ice.connect(folder) as other:
+        again = other.sql(call, [path], idempotency_key="load-1")
+        assert again.already_landed
+        current = session.catalog.load_table("ns.t").current_snapshot()
+        assert again.snapshot_id == first.snapshot_id == current.snapshot_id
+        assert again.fetchall() == [(0, 0)]
+        for _ in range(2):
+            with other.transaction(idempotency_key="load-2") as tx:
+                tx.sql("CALL system.add_files('ns.t', ?)", [write(files / "2.parquet", pa.table({"id": [2]}))])
+    assert outside.ids() == [1, 2]
+    with pytest.raises(ice.ConfigurationError, match="one statement that writes rows"):
+        session.sql("CALL system.ancestors_of('ns.t')", idempotency_key="x")
+
+
 def test_two_who_add_a_file_at_once_do_not_both_succeed(session, outside, files, folder) -> None:
     session.sql("CREATE TABLE ns.t (id BIGINT)")
     session.sql("INSERT INTO ns.t VALUES (0)")

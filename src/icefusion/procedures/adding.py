@@ -50,6 +50,8 @@ def _add_files(calling: Calling) -> list[tuple[Any, ...]]:
     pinned = calling.table()
     metadata, io = pinned.handle.metadata, pinned.handle.io
     require_writable(metadata.format_version, pinned.handle.name)
+    if calling.has_landed(pinned):
+        return [(0, 0)]
     calling.state.check_may_write(pinned)
     files = _chosen(_files(calling.arguments, io), calling.arguments["partition_filter"])
     if calling.arguments["check_duplicate_files"] is not False:

@@ -68,7 +68,13 @@ class ProcedureExecutor:
         procedure = self._find(call)
         values = bind_values(parameters_of(call), given.parameters)
         arguments = bind_arguments(call, procedure, lambda value: constant(self._engine, value, values))
-        rows = list(procedure.run(Calling(self._client, state, self._reader, arguments, alone, self._catalog(call))))
+        calling = Calling(self._client, state, self._reader, arguments, alone, self._catalog(call))
+        try:
+            rows = list(procedure.run(calling))
+        except BindError as error:
+            if error.line is not None:
+                raise
+            raise _placed(error, call) from error
         report = StatementReport(f"CALL {procedure.name}", seconds=time.perf_counter() - began)
         tell(self._reporter, report)
 
@@ -79,6 +85,9 @@ class ProcedureExecutor:
             yield pa.RecordBatch.from_arrays(arrays, schema=procedure.columns)
 
         result = Result(procedure.columns, batches, report=report)  # of which the commit tells the snapshot
+        if state.landed:
+            result.already_landed = True
+            result.snapshot_id = next(iter(state.landed.values())).snapshot_id
         return result
 
     def _catalog(self, call: Call) -> str | None:
@@ -92,12 +101,17 @@ class ProcedureExecutor:
         if self._catalog(call) is not None:
             parts = parts[1:]
         if parts[:-1] not in ([_SYSTEM], []):
-            raise BindError(
-                f"there is no procedure {call.name}", hint=f"procedures stand in system: CALL system.{parts[-1]}(...)"
-            )
+            hint = f"procedures stand in system: CALL system.{parts[-1]}(...)"
+            raise _placed(BindError(f"there is no procedure {call.name}", hint=hint), call)
         found = _PROCEDURES.get(parts[-1])
         if found is None:
             near = nearest(parts[-1], _PROCEDURES)
             hint = f"did you mean system.{near}?" if near else f"there are {', '.join(sorted(_PROCEDURES))}"
-            raise BindError(f"there is no procedure {call.name}", hint=hint)
+            raise _placed(BindError(f"there is no procedure {call.name}", hint=hint), call)
         return found
+
+
+def _placed(error: BindError, call: Call) -> BindError:
+    """The error with its place, where the text of the call is known: by an argument."""
+    sql = next((argument.value.sql for argument in call.arguments if argument.value.sql), None)
+    return BindError(error.message, sql=sql, offset=None if sql is None else call.name.offset, hint=error.hint)

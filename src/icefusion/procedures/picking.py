@@ -47,6 +47,8 @@ def _publish_changes(calling: Calling) -> list[tuple[Any, ...]]:
 
 
 def _pick(calling: Calling, pinned: PinnedTable, snapshot: Snapshot) -> list[tuple[Any, ...]]:
+    if calling.has_landed(pinned):
+        return [(snapshot.snapshot_id, NEW_SNAPSHOT)]
     _check_not_there(pinned, snapshot)
     number = snapshot.snapshot_id
     if snapshot.parent_snapshot_id == pinned.snapshot_id and MAIN_BRANCH not in calling.state.written_refs(pinned):

@@ -65,6 +65,10 @@ class Calling:
             return name
         return Name((Identifier(self.catalog, True), *name.parts), name.offset)
 
+    def has_landed(self, pinned: PinnedTable) -> bool:
+        """Whether the transaction's idempotency key has landed before, so that nothing is to be written."""
+        return self.state.find_landed(pinned) is not None
+
     def table(self) -> PinnedTable:
         """The table that the argument ``table`` names, whose main branch procedures are about.
 
