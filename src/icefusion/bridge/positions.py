@@ -7,13 +7,14 @@ than four billion rows is not a thing.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping
 
 import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
-__all__ = ["MAX_POSITION", "Positions"]
+__all__ = ["MAX_POSITION", "Positions", "bitmap_of"]
 
 MAX_POSITION = 2**32 - 1
 
@@ -46,7 +47,7 @@ class Positions:
             if int(values.min()) < 0 or int(values.max()) > MAX_POSITION:
                 raise ValueError(f"row position {values.min()} or {values.max()} is not one of a file")
             values = values.astype(np.uint32)
-        return self.add_bitmap(path, BitMap(values))
+        return self.add_bitmap(path, bitmap_of(values))
 
     def add_bitmap(self, path: str, bitmap: BitMap) -> int:
         """Add rows of one file. The bitmap may be kept, and must not be changed by the caller any more.
@@ -116,6 +117,14 @@ class Positions:
 
     def __repr__(self) -> str:
         return f"Positions({len(self)} in {len(self._bitmaps)} files)"
+
+
+def bitmap_of(values: npt.NDArray[np.uint32]) -> BitMap:
+    """A bitmap of numbers in any order; some may be there twice.
+
+    Sorted, and as the one kind of array that the bitmap takes as a whole: from others it takes number by number.
+    """
+    return BitMap(array("I", np.sort(values).tobytes()))
 
 
 def sorted_positions(bitmap: BitMap | None) -> npt.NDArray[np.uint32]:

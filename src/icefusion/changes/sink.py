@@ -20,7 +20,7 @@ from pyroaring import BitMap
 
 from icefusion.bridge.align import Alignment
 from icefusion.bridge.literals import round_floats
-from icefusion.bridge.positions import Positions
+from icefusion.bridge.positions import Positions, bitmap_of
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.query.changes import CLAUSE_COLUMN, SOURCE_ROW_COLUMN, Branch, RowQuery
 from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN
@@ -81,7 +81,7 @@ class _Collector:
             if added != len(rows) and self.duplicate is None:
                 ordered = np.sort(rows)
                 twice = ordered[1:][ordered[1:] == ordered[:-1]]
-                position = int(twice[0]) if len(twice) else (BitMap(rows) & (held or BitMap())).min()
+                position = int(twice[0]) if len(twice) else (bitmap_of(rows) & (held or BitMap())).min()
                 self.duplicate = Duplicate(path, position)
 
 
@@ -180,10 +180,10 @@ class RowSink:
     def _take(self, batch: pa.RecordBatch) -> Iterator[NewRows]:
         collected = self._collected
         if SOURCE_ROW_COLUMN in self._places:
-            numbers = self._numpy(batch, SOURCE_ROW_COLUMN).astype(np.uint32)
+            seen = bitmap_of(self._numpy(batch, SOURCE_ROW_COLUMN).astype(np.uint32))
             matched = _by_path(self._files(batch), self._positions(batch))
             with collected.lock:
-                collected.source_rows |= BitMap(numbers)
+                collected.source_rows |= seen
                 collected.matched_rows.add_all(matched)
         clauses = self._numpy(batch, CLAUSE_COLUMN) if CLAUSE_COLUMN in self._places else None
         for rows in self._branches:
