@@ -68,15 +68,17 @@ FILTERS = {
     "all": "true",
     "one id": "id = 4321",
     "one day": f"day = '{FIRST_DAY + timedelta(days=42)}'",
+    "next day": f"day = '{FIRST_DAY + timedelta(days=42)}'",
     "half": "id < {half}",
 }
 OTHERS = {
     "all": "id >= 0",
     "one id": "id = 87654",
     "one day": f"day = '{FIRST_DAY + timedelta(days=57)}'",
+    "next day": f"day = '{FIRST_DAY + timedelta(days=43)}'",
     "half": "id >= {half}",
 }
-"""The filter behind it on the same snapshot."""
+"""The filter behind it on the same snapshot. The next day lies in the manifest that was read, the one day does not."""
 
 SCHEMA = Schema(
     NestedField(1, "id", LongType()),
