@@ -24,6 +24,7 @@ from icefusion.bridge.view_metadata import (
     COMMENT,
     DATAFUSION,
     NAMED_COLUMNS,
+    OWN_PROPERTIES,
     SPARK,
     ViewDraft,
     check_view_properties,
@@ -31,6 +32,7 @@ from icefusion.bridge.view_metadata import (
     current_schema,
     current_version,
     dialects_of,
+    is_made_here,
     readable_text,
 )
 from icefusion.commit.catalog import CatalogClient
@@ -145,16 +147,7 @@ class CatalogViews:
             raise BindError(
                 f"view {view.name} cannot be read: it names files, and views that a catalog keeps read tables only"
             )
-        home = client
-        if version.default_catalog is not None and any(self._catalog_of(t.name) is None for t in query.tables):
-            named = self._known(version.default_catalog)
-            if named is None:
-                raise BindError(
-                    f"view {view.name} cannot be read: names in it are those of a catalog {version.default_catalog}, "
-                    "which is not known here",
-                    hint=f"attach that catalog as {version.default_catalog}",
-                )
-            home = named
+        home = self._home(view, client, version.default_catalog, [table.name for table in query.tables])
         names = [self._qualified(table.name, home, version.default_namespace) for table in query.tables]
         texts = [
             None if name is table.name else ".".join(quote_identifier(part.text) for part in name.parts)
@@ -163,6 +156,35 @@ class CatalogViews:
         moved = replace_tables(query, texts)
         tables = tuple(replace(table, name=name) for table, name in zip(moved.tables, names, strict=True))
         return replace(moved, tables=tables)
+
+    def _home(
+        self, view: CatalogView, client: CatalogClient, default: str | None, names: Sequence[Name]
+    ) -> CatalogClient:
+        """The catalog that names without one mean.
+
+        Whoever made the view may have called catalogs otherwise than they are called here, and which of them is which
+        cannot be known: a guess could lead to another table of the same name.
+
+        Raises:
+            BindError: It is not known here; or a name begins with what is no catalog and no namespace here.
+        """
+        home = client if default is None else self._known(default)
+        for name in names:
+            if self._catalog_of(name) is not None:
+                continue
+            missing: str | None = default if home is None else None
+            first = name.parts[0].text
+            if len(name.parts) > 2:
+                is_namespace = home is not None and home.find_namespace(home.marked((first,))) is not None
+                missing = None if is_namespace else first
+            if missing is not None:
+                raise BindError(
+                    f"view {view.name} cannot be read: names in it are those of a catalog {missing}, which is not "
+                    "known here",
+                    hint=f"attach it as {missing}, session.attach({missing!r}, ...); if its maker called catalog "
+                    f"{client.name} so, attach that one once more under this name",
+                )
+        return home or client
 
     def _known(self, catalog: str) -> CatalogClient | None:
         """The catalog of this name."""
@@ -195,7 +217,7 @@ class CatalogViews:
         if version is None or schema is None:
             raise BindError(f"view {view.name}: its metadata name a version or a schema that is not there")
         text, _ = readable_text(view.metadata) or (version.representations[0].root.sql, "")
-        properties = dict(view.metadata.properties)
+        properties = {key: value for key, value in view.metadata.properties.items() if key not in OWN_PROPERTIES}
         comment = properties.pop(COMMENT, None)
         return View(
             name=".".join(view.identifier),
@@ -388,8 +410,9 @@ class CatalogViews:
 
 def _kept_columns(view: CatalogView) -> tuple[ViewColumn, ...]:
     """The columns that a view keeps with another query: those that it was given names for."""
-    version, schema = current_version(view.metadata), current_schema(view.metadata)
-    if version is None or schema is None or version.summary.get(NAMED_COLUMNS) != "true":
+    schema = current_schema(view.metadata)
+    are_named = is_made_here(view.metadata) and view.metadata.properties.get(NAMED_COLUMNS) == "true"
+    if schema is None or not are_named:
         return ()
     return tuple(ViewColumn(Identifier(field.name, True), field.doc) for field in schema.fields)
 

@@ -83,6 +83,11 @@ class Spark:
         answer: tuple[str, list[str]] = self._ask("update_metadata", metadata, updates)
         return answer
 
+    def ask_view(self, store: str, kind: str, parts: list[str], body: str = "") -> str:
+        """What Iceberg's Java library answers to a REST catalog's request about a view, as JSON."""
+        answer: str = self._ask("ask_view", store, kind, parts, body)
+        return answer
+
     def define_view(self, name: str, location: str) -> None:
         """Name an Iceberg metadata file, or a Parquet file, for later statements."""
         self._ask("define_view", name, location)

@@ -145,8 +145,68 @@ def update_metadata(spark: Any, metadata: str, updates: list[str]) -> tuple[str,
     return iceberg.TableMetadataParser.toJson(builder.build()), required
 
 
+class _Views:
+    """A catalog of Iceberg's Java library in memory, asked as a REST server asks it."""
+
+    def __init__(self, spark: Any) -> None:
+        self.jvm = spark._jvm
+        self.gateway = spark.sparkContext._gateway
+        iceberg = self.jvm.org.apache.iceberg
+        self.catalog = iceberg.inmemory.InMemoryCatalog()
+        self.catalog.initialize("views", self.jvm.java.util.HashMap())
+
+    def namespace(self, levels: list[str]) -> Any:
+        array = self.gateway.new_array(self.jvm.java.lang.String, len(levels))
+        for place, level in enumerate(levels):
+            array[place] = level
+        found = self.jvm.org.apache.iceberg.catalog.Namespace.of(array)
+        if not self.catalog.namespaceExists(found):
+            self.catalog.createNamespace(found)
+        return found
+
+    def identifier(self, parts: list[str]) -> Any:
+        return self.jvm.org.apache.iceberg.catalog.TableIdentifier.of(self.namespace(parts[:-1]), parts[-1])
+
+
+_views: dict[str, _Views] = {}
+
+
+def ask_view(spark: Any, store: str, kind: str, parts: list[str], body: str) -> str:
+    """What Iceberg's Java library answers to a REST catalog's request about a view, as JSON.
+
+    Args:
+        spark: The session.
+        store: The catalog in memory; one that was not asked before is empty.
+        kind: What is to be done.
+        parts: The view, or what it is to be called.
+        body: The request, or the name of another view.
+    """
+    views = _views.setdefault(store, _Views(spark))
+    rest = views.jvm.org.apache.iceberg.rest
+    identifier = views.identifier(parts)
+    match kind:
+        case "load":
+            answer = rest.CatalogHandlers.loadView(views.catalog, identifier)
+        case "create":
+            request = rest.requests.CreateViewRequestParser.fromJson(body)
+            answer = rest.CatalogHandlers.createView(views.catalog, identifier.namespace(), request)
+        case "commit":
+            request = rest.requests.UpdateTableRequestParser.fromJson(body)
+            answer = rest.CatalogHandlers.updateView(views.catalog, identifier, request)
+        case "drop":
+            rest.CatalogHandlers.dropView(views.catalog, identifier)
+            return ""
+        case "rename":
+            views.catalog.renameView(views.identifier(body.split(".")), identifier)
+            return ""
+        case _:
+            raise ValueError(kind)
+    return rest.responses.LoadViewResponseParser.toJson(answer)
+
+
 HANDLERS = {
     "adopt": adopt,
+    "ask_view": ask_view,
     "sql": run_sql,
     "metadata_location": metadata_location,
     "define_view": define_view,

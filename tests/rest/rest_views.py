@@ -1,11 +1,25 @@
 """The views of the small REST catalog: metadata as the view specification has them, changed by updates."""
 
 import copy
+import importlib
 import json
+import sys
+import threading
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+# The client of the Spark process lives with the tests of other engines.
+INTEROP = Path(__file__).parents[1] / "interop"
+if str(INTEROP) not in sys.path:
+    sys.path.append(str(INTEROP))
+if TYPE_CHECKING:
+    from spark_client import Spark, SparkError, find_spark_python
+else:
+    _client = importlib.import_module("spark_client")
+    Spark, SparkError, find_spark_python = _client.Spark, _client.SparkError, _client.find_spark_python
 
 VIEW_ENDPOINTS = [
     "GET /v1/{prefix}/namespaces/{namespace}/views",
@@ -154,6 +168,70 @@ class ViewStore:
         path = folder / f"{metadata['view-uuid']}-{metadata['current-version-id']}.metadata.json"
         path.write_text(json.dumps(metadata))
         return path.as_uri()
+
+
+class JavaViewStore(ViewStore):
+    """The same, carried out by Iceberg's Java library with a catalog in memory.
+
+    Args:
+        spark: The process that has the library.
+        store: The name of the catalog.
+    """
+
+    def __init__(self, spark: Spark, store: str) -> None:
+        self._spark = spark
+        self._store = store
+        self._names: set[Identifier] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def views(self) -> dict[Identifier, dict]:  # type: ignore[override]
+        return {name: self.load(name)["metadata"] for name in sorted(self._names)}
+
+    def listed(self, namespace: Identifier) -> list[dict]:
+        return [{"namespace": list(n[:-1]), "name": n[-1]} for n in sorted(self._names) if n[:-1] == namespace]
+
+    def load(self, identifier: Identifier) -> dict:
+        return self._ask("load", identifier)
+
+    def create(self, identifier: Identifier, body: dict) -> dict:
+        answer = self._ask("create", identifier, json.dumps(body))
+        self._names.add(identifier)
+        return answer
+
+    def commit(self, identifier: Identifier, body: dict) -> dict:
+        return self._ask("commit", identifier, json.dumps(body))
+
+    def drop(self, identifier: Identifier) -> None:
+        self._ask("drop", identifier)
+        self._names.discard(identifier)
+
+    def rename(self, source: Identifier, destination: Identifier) -> None:
+        self._ask("rename", destination, ".".join(source))
+        self._names = (self._names - {source}) | {destination}
+
+    def _ask(self, kind: str, identifier: Identifier, body: str = "") -> dict:
+        with self._lock:  # the other process answers one after the other
+            try:
+                answer = self._spark.ask_view(self._store, kind, list(identifier), body)
+            except SparkError as error:
+                raise _answer_of_java(str(error)) from error
+        found: dict = json.loads(answer) if answer else {}
+        found.get("metadata", {}).setdefault("properties", {})
+        return found
+
+
+def _answer_of_java(text: str) -> ViewError:
+    """What a REST server on Iceberg's Java library answers to its exceptions."""
+    meanings = {
+        "NoSuchViewException": 404,
+        "AlreadyExistsException": 409,
+        "CommitFailedException": 409,
+        "IllegalArgumentException": 400,
+        "ValidationException": 400,
+    }
+    kind = next((kind for kind in meanings if f".{kind}: " in text), "RuntimeException")
+    return ViewError(meanings.get(kind, 500), kind, text[:500])
 
 
 def dialects(metadata: dict) -> set[str]:

@@ -39,6 +39,7 @@ __all__ = [
     "DROP_DIALECT",
     "MARK",
     "NAMED_COLUMNS",
+    "OWN_PROPERTIES",
     "SPARK",
     "ViewDraft",
     "check_view_properties",
@@ -61,10 +62,16 @@ _READ_DIALECTS = (DATAFUSION, SPARK, "trino", "presto", "duckdb", "postgresql", 
 
 COMMENT = "comment"
 MARK = "icefusion.statement-id"
-"""The entry of a version's summary that tells which statement made it."""
+"""What tells which statement made a version: an entry of its summary, and for the first version a property of the view.
+
+Servers on Iceberg's Java library write a summary of their own for the first one.
+"""
 NAMED_COLUMNS = "icefusion.named-columns"
-"""The entry of a version's summary that says that CREATE VIEW named the columns."""
+"""The property that says that a statement of icefusion has named the columns."""
+OWN_PROPERTIES = frozenset([MARK, NAMED_COLUMNS, "engine_version", "create_engine_version", "spark.query-column-names"])
+"""Properties that engines keep for themselves."""
 DROP_DIALECT = "replace.drop-dialect.allowed"
+_FIRST_VERSION = 1
 _HISTORY = "version.history.num-entries"
 
 
@@ -101,8 +108,6 @@ def view_version(
         engine_version: The version of this library.
     """
     summary = {"engine-name": "icefusion", "engine-version": engine_version, MARK: mark}
-    if draft.named_columns:
-        summary[NAMED_COLUMNS] = "true"
     representation = SQLViewRepresentation(type="sql", sql=draft.text, dialect=draft.dialect)
     return ViewVersion(
         version_id=version_id,
@@ -118,14 +123,22 @@ def view_version(
 
 def replacing_updates(metadata: ViewMetadata, version: ViewVersion, schema: Schema) -> list[dict[str, Any]]:
     """The updates that make a version the current one of a view, as a REST catalog gets them."""
-    schema_id = max((each.schema_id for each in metadata.schemas), default=-1) + 1
-    added = schema.model_copy(update={"schema_id": schema_id})
+    updates: list[dict[str, Any]] = []
+    known = next((each.schema_id for each in metadata.schemas if each.fields == schema.fields), None)
+    if known is not None:  # Iceberg's Java library does not count a schema as added that is there already
+        version = version.model_copy(update={"schema_id": known})
+    else:
+        schema_id = max((each.schema_id for each in metadata.schemas), default=-1) + 1
+        added = schema.model_copy(update={"schema_id": schema_id})
+        updates.append(
+            {
+                "action": "add-schema",
+                "schema": added.model_dump(mode="json", by_alias=True, exclude_none=True),
+                "last-column-id": schema.highest_field_id,
+            }
+        )
     return [
-        {
-            "action": "add-schema",
-            "schema": added.model_dump(mode="json", by_alias=True, exclude_none=True),
-            "last-column-id": schema.highest_field_id,
-        },
+        *updates,
         {
             "action": "add-view-version",
             "view-version": version.model_dump(mode="json", by_alias=True, exclude_none=True),
@@ -162,13 +175,15 @@ def readable_text(metadata: ViewMetadata) -> tuple[str, str] | None:
 
 def has_mark(metadata: ViewMetadata, mark: str) -> bool:
     """Whether a statement has made one of the versions that are kept."""
-    return any(version.summary.get(MARK) == mark for version in metadata.versions)
+    marks = {metadata.properties.get(MARK), *(version.summary.get(MARK) for version in metadata.versions)}
+    return mark in marks
 
 
 def is_made_here(metadata: ViewMetadata) -> bool:
     """Whether icefusion has made the version that counts."""
     version = current_version(metadata)
-    return version is not None and MARK in version.summary
+    is_first = metadata.current_version_id == _FIRST_VERSION and MARK in metadata.properties
+    return is_first or (version is not None and MARK in version.summary)
 
 
 def lost_dialects(metadata: ViewMetadata, draft: ViewDraft, properties: Mapping[str, str]) -> tuple[str, ...]:

@@ -26,6 +26,8 @@ from pyiceberg.view.metadata import ViewMetadata
 from icefusion.bridge.view_metadata import (
     COMMENT,
     DROP_DIALECT,
+    MARK,
+    NAMED_COLUMNS,
     ViewDraft,
     has_mark,
     is_made_here,
@@ -54,6 +56,8 @@ from icefusion.sql.statements import Name
 __all__ = ["CatalogView", "ViewCommitter", "find_table_or_view", "find_view", "keeps_views", "list_views", "load_view"]
 
 _RENAME_PATH = "views/rename"
+_SPARKS_COLUMNS = "spark.query-column-names"
+"""What Spark says of the query that it has written."""
 _ABSENT = (foreign.NoSuchViewError, foreign.NoSuchNamespaceError)
 _LOST = (foreign.CommitFailedException, foreign.TooManyRequestsError)
 
@@ -289,7 +293,8 @@ class ViewCommitter:
         mark: str,
     ) -> None:
         version = self._version(draft, version_id=1, schema_id=draft.schema.schema_id, mark=mark)
-        client.catalog.create_view(tuple(identifier), draft.schema, version, properties=dict(properties))
+        own = {MARK: mark, **({NAMED_COLUMNS: "true"} if draft.named_columns else {})}
+        client.catalog.create_view(tuple(identifier), draft.schema, version, properties={**properties, **own})
 
     def _replace(
         self,
@@ -313,6 +318,9 @@ class ViewCommitter:
             properties = {**properties, DROP_DIALECT: "true"}
         newest = max(version.version_id for version in metadata.versions) if metadata.versions else 0
         version = self._version(draft, version_id=newest + 1, schema_id=-1, mark=mark)
+        if draft.named_columns:
+            properties = {**properties, NAMED_COLUMNS: "true"}
+        removed = [*removed, _SPARKS_COLUMNS, *([] if draft.named_columns else [NAMED_COLUMNS])]
         # The properties go first: they say what may be done to the versions.
         updates = _property_updates(metadata, properties, removed)
         _commit(client, view, [*updates, *replacing_updates(metadata, version, draft.schema)])
