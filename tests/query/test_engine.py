@@ -46,6 +46,32 @@ def registered_names(engine: Engine) -> set[str]:
     return names
 
 
+@pytest.mark.parametrize("order", ["id", "id LIMIT 90000", "half DESC, id", "s DESC"])
+@pytest.mark.parametrize("outer", ["{}", "SELECT s, id FROM ({}) AS q ORDER BY id"])
+def test_sorted_text_stays_sorted_on_all_threads(catalog: SqlCatalog, order: str, outer: str) -> None:
+    count = 100_000
+    table = catalog.create_table(
+        "ns.t", pa.schema([("id", pa.int64()), ("half", pa.int64()), ("s", pa.string()), ("b", pa.binary())])
+    )
+    text = [f"{number:06}" for number in range(count)]
+    ids = list(range(count))
+    table.append(pa.table({"id": ids, "half": [i // 2 for i in ids], "s": text, "b": [t.encode() for t in text]}))
+    query = plan(Engine(threads=3), outer.format(f"SELECT id, s, b FROM ns.t ORDER BY {order}"), {"ns.t": table})
+    found = pa.Table.from_batches(query.stream(), query.schema)
+    assert found.schema.field("s").type == pa.string()
+    expected = ids
+    if outer == "{}":
+        expected = {
+            "half DESC, id": sorted(ids, key=lambda i: (-(i // 2), i)),
+            "s DESC": ids[::-1],
+            "id LIMIT 90000": ids[:90_000],
+        }.get(order, ids)
+    elif "LIMIT" in order:
+        expected = ids[:90_000]
+    assert found["id"].to_pylist() == expected
+    assert found["s"].to_pylist() == [text[i] for i in expected]
+
+
 def test_no_name_is_left_after_a_query_or_an_error(numbers: Table) -> None:
     engine = Engine(threads=2)
     names = {"ns.t": numbers, "cat.ns.u": numbers, "src": pa.table({"id": [1]})}
