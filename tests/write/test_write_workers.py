@@ -44,6 +44,24 @@ def test_batches_are_cut_where_a_pile_is_full() -> None:
     assert [len(pile) for pile in piles] == [40, 40, 20, 0]
 
 
+def test_a_rest_is_left_where_nobody_is_at_work() -> None:
+    piles: list[list[pa.RecordBatch]] = []
+    rest = pull_streams([batches(14)], piles.append, PileSize(200, 10**9), 2, Stop(), leave_rest=True)
+    assert (sorted(_values(rest)), piles) == (list(range(140)), [])
+
+
+def test_nobody_waits_to_leave_a_rest() -> None:
+    both = threading.Barrier(2)
+    sizes: list[int] = []
+
+    def work(pile: list[pa.RecordBatch]) -> None:
+        both.wait(10)
+        sizes.append(len(_values(pile)))
+
+    rest = pull_streams([batches(15)], work, PileSize(100, 10**9), 2, Stop(), leave_rest=True)
+    assert (sorted(sizes), rest) == ([50, 100], [])
+
+
 def test_piles_are_full_by_their_bytes_too() -> None:
     piles = pull([batches(100)], PileSize(10**9, 800), 1)
     assert all(100 <= len(pile) <= 102 for pile in piles[:-2])

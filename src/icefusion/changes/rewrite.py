@@ -1,8 +1,9 @@
 """Copy-on-write: data files written anew without the rows that are gone, and with those that took their place.
 
 Rows keep together that were together: what is left of one file, and the new versions of its rows, go to one new file,
-in the old order with the new versions behind. So a table that was laid out in some order stays so, and updating a few
-rows does not leave a file of its own behind each time. Small neighbours of one partition share a task, and come out as
+the new versions first and the rest behind them in the old order. So a table that was laid out in some order stays so,
+and updating a few rows does not leave a file of its own behind each time. The new versions are first because they are
+at hand: they are encoded while the old file is read. Small neighbours of one partition share a task, and come out as
 one file. Several tasks run at the same time, each on one thread, as streams: memory does not grow with the files.
 
 The new versions wait for that in memory, up to a limit. Those beyond it are written to files of their own at once,

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 import pyarrow as pa
@@ -35,6 +36,7 @@ from icefusion.bridge.align import Alignment
 from icefusion.bridge.arrays import with_nulls_below
 from icefusion.bridge.positions import Positions
 from icefusion.bridge.schema import iceberg_to_arrow
+from icefusion.changes.ahead import read_ahead
 from icefusion.changes.asking import Asker, Wave
 from icefusion.changes.context import ChangeContext, Changed
 from icefusion.changes.insert import InsertAlignment
@@ -50,10 +52,13 @@ from icefusion.query.files import LiveFile
 from icefusion.reports import RowCounts
 from icefusion.sql.compose import compose, table_piece
 from icefusion.sql.statements import Delete, Merge, Query, Update
-from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_streams, write_waves
+from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, Writing, write_streams, write_waves
 from icefusion.write.workers import Stop, run_tasks
 
 __all__ = ["RowChanger"]
+
+AHEAD_BYTES = 64 * 1024 * 1024
+"""So much of a file that is written anew is read ahead, where there are more threads than files."""
 
 Streams = list[Iterator[pa.RecordBatch]]
 
@@ -208,24 +213,30 @@ class RowChanger:
                 whole.extend(wave.planned.whole_files)
                 yield [self._new_rows(wave, stream, held) for stream in wave.planned.streams()]
 
-        with self.changed.phase("find and write"):
-            self._keep(write_waves(streams(), self._target, self._handle.io, self._options(self._threads)))
-        collected = self.asker.collected
-        self.asker.check()
-        gone = collected.gone
-        whole += more_whole
-        counts = RowCounts(
-            inserted=self._inserted + collected.inserted,
-            updated=collected.updated,
-            deleted=collected.deleted + self._rows_in(whole),
-        )
-        touched = [self.asker.files[path] for path in gone.paths()]
-        removed = touched
-        if held is None:
-            removed = [live for live in touched if self._is_empty(live, gone)]
-        else:
-            with self.changed.phase("rewrite"):
-                self._rewrite(touched, gone, held)
+        # The last new rows are encoded beside the files that are written anew, where there is memory for both.
+        together = held is not None and self._context.write_memory_bytes is None
+        with Writing(self._target, self._handle.io, self._options(self._threads)) as writing:
+            with self.changed.phase("find and write"):
+                writing.pull(streams(), leave_rest=together)
+                if not together:
+                    run_tasks(writing.last_tasks(self._threads), self._threads, Stop())
+            collected = self.asker.collected
+            self.asker.check()
+            gone = collected.gone
+            whole += more_whole
+            counts = RowCounts(
+                inserted=self._inserted + collected.inserted,
+                updated=collected.updated,
+                deleted=collected.deleted + self._rows_in(whole),
+            )
+            touched = [self.asker.files[path] for path in gone.paths()]
+            removed = touched
+            if held is None:
+                removed = [live for live in touched if self._is_empty(live, gone)]
+            else:
+                with self.changed.phase("rewrite"):
+                    self._rewrite(touched, gone, held, writing if together else None)
+        self._keep(writing.result())
         paths = frozenset(live.file.file_path for live in removed)
         kept = tuple(live for live in touched if live.file.file_path not in paths)
         self.changed.change = RowChange(tuple(self._written), (*whole, *removed), kept, gone.without(paths), counts)
@@ -252,21 +263,37 @@ class RowChanger:
             else:
                 yield from held.hold(rows)
 
-    def _rewrite(self, touched: Sequence[LiveFile], gone: Positions, held: HeldRows) -> None:
-        """Write the touched files anew, without the rows that are gone and with their new versions."""
+    def _rewrite(self, touched: Sequence[LiveFile], gone: Positions, held: HeldRows, writing: Writing | None) -> None:
+        """Write the touched files anew, without the rows that are gone and with their new versions.
+
+        Args:
+            touched: The files.
+            gone: The rows that are gone.
+            held: New versions of rows.
+            writing: Has new rows left, which are written at the same time; None where there are none.
+        """
         tasks = rewrite_tasks(touched)
         self.changed.rewritten_bytes += sum(live.file.file_size_in_bytes for live in touched)
         memory_bytes = self._context.write_memory_bytes
         share_bytes = None if memory_bytes is None else max(1, memory_bytes // max(1, min(self._threads, len(tasks))))
+        ahead_bytes = AHEAD_BYTES if memory_bytes is None and len(tasks) < self._threads else None
 
         def rewrite(files: Sequence[LiveFile]) -> None:
-            paths = frozenset(live.file.file_path for live in files)
-            waves: list[Streams] = [[iter(held.take(sorted(paths)))]]
-            if not all(self._is_empty(live, gone) for live in files):
-                waves.insert(0, [self._survivors(paths, gone)])
-            self._keep(write_waves(waves, self._target, self._handle.io, self._options(1, share_bytes)))
+            with ExitStack() as reading:
+                paths = frozenset(live.file.file_path for live in files)
+                waves: list[Streams] = [[iter(held.take(sorted(paths)))]]
+                if not all(self._is_empty(live, gone) for live in files):
+                    rows = self._survivors(paths, gone)
+                    if ahead_bytes is not None:
+                        rows = reading.enter_context(read_ahead(rows, ahead_bytes))
+                    waves.append([rows])
+                self._keep(write_waves(waves, self._target, self._handle.io, self._options(1, share_bytes)))
 
-        run_tasks([partial(rewrite, task) for task in tasks], self._threads, Stop())
+        rewrites = [partial(rewrite, task) for task in tasks]
+        rest = [] if writing is None else writing.last_tasks(max(1, self._threads - len(tasks)))
+        # A rewrite for each thread but one, so that the rest does not wait in memory for all of them.
+        first = max(0, self._threads - 1)
+        run_tasks([*rewrites[:first], *rest, *rewrites[first:]], self._threads, Stop())
 
     # Small things
 

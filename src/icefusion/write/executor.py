@@ -7,12 +7,12 @@ answer is a list of data files, so that other places to run it can be added. Wha
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import pyarrow as pa
 from pyiceberg.io import FileIO
@@ -22,10 +22,10 @@ from icefusion.errors import ConfigurationError
 from icefusion.reports import WriteReport
 from icefusion.write.fanout import Fanout
 from icefusion.write.files import TableFiles, WriteTarget
-from icefusion.write.layout import Appender, Layout
+from icefusion.write.layout import Appender, Layout, Task
 from icefusion.write.workers import Align, Progress, Stop, pull_streams, run_tasks
 
-__all__ = ["WriteOptions", "WriteResult", "WriteTarget", "write_streams", "write_waves"]
+__all__ = ["WriteOptions", "WriteResult", "WriteTarget", "Writing", "write_streams", "write_waves"]
 
 logger = logging.getLogger("icefusion")
 
@@ -106,43 +106,95 @@ def write_waves(
         BaseException: Whatever a stream, `align` or `progress` raised, or a keyboard interrupt, as it was raised.
             After any error no file is left; what could not be deleted is named in a note on the error.
     """
-    started = time.perf_counter()
-    files = TableFiles(target, io, options.write_uuid, options.task_id)
-    stop = Stop()
-    with contextlib.ExitStack() as cleanup:
-        layout = _layout(files, options)
-        cleanup.callback(layout.discard)
-        rest: list[pa.RecordBatch] = []
-        streams: Sequence[Iterator[pa.RecordBatch]] = ()
+    with Writing(target, io, options) as writing:
+        writing.pull(waves, align=align, progress=progress)
+        run_tasks(writing.last_tasks(options.threads), options.threads, Stop())
+    return writing.result()
+
+
+class Writing:
+    """`write_waves` step by step, for who has other work to do while the last rows are encoded.
+
+    After an error in its block no file is left; what could not be deleted is named in a note on the error.
+
+    Args:
+        target: The table.
+        io: Where its files go.
+        options: How many threads, and how much memory.
+    """
+
+    def __init__(self, target: WriteTarget, io: FileIO, options: WriteOptions) -> None:
+        self._started = time.perf_counter()
+        self._target = target
+        self._options = options
+        self._files = TableFiles(target, io, options.write_uuid, options.task_id)
+        self._layout = _layout(self._files, options)
+        self._rest: list[pa.RecordBatch] = []
+        self._streams: Sequence[Iterator[pa.RecordBatch]] = ()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         try:
-            for streams in waves:
-                rest = pull_streams(
-                    streams,
-                    layout.work,
-                    layout.pile_size,
-                    options.threads,
-                    stop,
-                    align=align,
-                    progress=progress,
-                    pile=rest,
-                )
-            run_tasks(layout.finish(rest), options.threads, stop)
-        except BaseException as error:
-            layout.abort()
-            files.delete(error)
-            _close(streams)
-            raise
-    data_files = tuple(sorted(layout.data_files, key=lambda file: file.file_path))
-    report = WriteReport(
-        target.table,
-        rows=sum(file.record_count for file in data_files),
-        files=len(data_files),
-        bytes=sum(file.file_size_in_bytes for file in data_files),
-        partitions=layout.partitions,
-        spilled_bytes=layout.spilled_bytes,
-        seconds=time.perf_counter() - started,
-    )
-    return WriteResult(data_files, report)
+            if error is not None:
+                self._layout.abort()
+                self._files.delete(error)
+                _close(self._streams)
+        finally:
+            self._layout.discard()
+
+    def pull(
+        self,
+        waves: Iterable[Sequence[Iterator[pa.RecordBatch]]],
+        *,
+        align: Align | None = None,
+        progress: Progress | None = None,
+        leave_rest: bool = False,
+    ) -> None:
+        """Pull all streams to their ends; see `write_waves`.
+
+        Args:
+            waves: Where the rows come from.
+            align: Fits a batch to the table.
+            progress: Told of each batch.
+            leave_rest: Leave the last rows of a wave to the next one, or to `last_tasks`, unless there is time for them
+                while others are encoded.
+        """
+        stop = Stop()
+        for self._streams in waves:
+            self._rest = pull_streams(
+                self._streams,
+                self._layout.work,
+                self._layout.pile_size,
+                self._options.threads,
+                stop,
+                align=align,
+                progress=progress,
+                pile=self._rest,
+                leave_rest=leave_rest,
+            )
+        self._streams = ()
+
+    def last_tasks(self, threads: int) -> list[Task]:
+        """What is left to do, as tasks for so many threads; all have to be run."""
+        rest, self._rest = self._rest, []
+        return self._layout.finish(rest, threads)
+
+    def result(self) -> WriteResult:
+        """The data files, once all is done; from now on they are the caller's to commit or to delete."""
+        layout = self._layout
+        data_files = tuple(sorted(layout.data_files, key=lambda file: file.file_path))
+        report = WriteReport(
+            self._target.table,
+            rows=sum(file.record_count for file in data_files),
+            files=len(data_files),
+            bytes=sum(file.file_size_in_bytes for file in data_files),
+            partitions=layout.partitions,
+            spilled_bytes=layout.spilled_bytes,
+            seconds=time.perf_counter() - self._started,
+        )
+        return WriteResult(data_files, report)
 
 
 def _layout(files: TableFiles, options: WriteOptions) -> Layout:

@@ -127,7 +127,7 @@ class Fanout:
             self._plan_flush()
         self._make_room()
 
-    def finish(self, batches: list[pa.RecordBatch]) -> list[Task]:
+    def finish(self, batches: list[pa.RecordBatch], threads: int) -> list[Task]:
         """Encode each partition."""
         if batches:
             self._memory.append(self._chunk(batches))
@@ -139,7 +139,7 @@ class Fanout:
         tasks: list[Task] = []
         for runs in partitions:
             # A partition that is more than a thread's part of the work is shared out.
-            shares = round(runs.size_bytes * self._threads / max(1, total_bytes))
+            shares = round(runs.size_bytes * threads / max(1, total_bytes))
             shares = min(shares, runs.size_bytes // SMALL_REST_BYTES)
             tasks.extend(self._write_tasks(runs, shares, close=True))
         left = set(self._idle) - {runs.partition_id for runs in partitions}

@@ -47,8 +47,8 @@ class Layout(Protocol):
         """Work off a pile; called by several threads."""
         ...
 
-    def finish(self, batches: list[pa.RecordBatch]) -> list[Task]:
-        """The tasks that complete the files, given the last, partial pile."""
+    def finish(self, batches: list[pa.RecordBatch], threads: int) -> list[Task]:
+        """The tasks that complete the files, given the last, partial pile and how many threads there are for it."""
         ...
 
     def abort(self) -> None:
@@ -86,13 +86,13 @@ class Appender:
         with self._lock:
             self._idle.append(writer)
 
-    def finish(self, batches: list[pa.RecordBatch]) -> list[Task]:
+    def finish(self, batches: list[pa.RecordBatch], threads: int) -> list[Task]:
         """Share out what is left among the writers, unless it is little, and close them."""
         if not batches and not self._writers:
             return []
         self.partitions = 1
         rest = pa.Table.from_batches(batches, self._files.arrow_schema)
-        parts = self._threads if rest.nbytes >= SMALL_REST_BYTES * self._threads else 1
+        parts = threads if rest.nbytes >= SMALL_REST_BYTES * threads else 1
         length = -(-rest.num_rows // parts)
         pieces = [rest.slice(i * length, length) for i in range(parts)] if rest.num_rows else []
         return [partial(self._complete, piece) for piece in pieces + [rest.slice(0, 0)] * self._threads]

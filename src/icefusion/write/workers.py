@@ -75,6 +75,7 @@ def pull_streams(
     align: Align | None = None,
     progress: Progress | None = None,
     pile: Sequence[pa.RecordBatch] = (),
+    leave_rest: bool = False,
 ) -> list[pa.RecordBatch]:
     """Pull all streams to their ends and have `work` done on each full pile; the answer is what was left on the pile.
 
@@ -87,11 +88,12 @@ def pull_streams(
         align: Applied to each batch.
         progress: Told of each batch.
         pile: What is on the pile to begin with.
+        leave_rest: Whether a large part of a pile is left in the end too, unless threads would wait for another.
 
     Raises:
         BaseException: The first error of a stream, of `align`, of `progress` or of `work`, as it was raised.
     """
-    shared = _Pile(pile_size, work, threads, progress, stop)
+    shared = _Pile(pile_size, work, threads, progress, stop, leave_rest)
     shared.begin(pile)
     sources = [_Source(stream) for stream in streams]
 
@@ -171,8 +173,11 @@ class _Pile:
         threads: int,
         progress: Progress | None,
         stop: Stop,
+        leave_rest: bool,
     ) -> None:
         self._stop = stop
+        self._leave_rest = leave_rest
+        self._working: set[int] = set()
         self._size = size
         self._work = work
         self._slots = threading.Semaphore(threads)
@@ -209,9 +214,12 @@ class _Pile:
             self._full_share = LAST_SHARE
 
     def end(self) -> None:
-        """A thread has nothing more to pull: it works off a part of a pile rather than wait for the others."""
+        """A thread has nothing more to pull: it works off a part of a pile rather than wait for the others.
+
+        A rest that is to be left is worked off only if there is one to wait for.
+        """
         with self._lock:
-            part = self._take_if(LAST_SHARE)
+            part = [] if self._leave_rest and not self._working else self._take_if(LAST_SHARE)
         if part:
             self._work_off(part)
 
@@ -238,6 +246,7 @@ class _Pile:
         self._was_full = True
         # The lock is held while all slots are busy: that is what keeps the others from piling up more.
         self._slots.acquire()
+        self._working.add(threading.get_ident())
         return self.take()
 
     def _work_off(self, batches: list[pa.RecordBatch]) -> None:
@@ -245,6 +254,7 @@ class _Pile:
             if not self._stop.is_set():
                 self._work(batches)
         finally:
+            self._working.discard(threading.get_ident())
             self._slots.release()
 
 
