@@ -70,7 +70,6 @@ READS: dict[str, list[str]] = {
         "t",
         "u",
     ],
-    "SELECT t.a FROM t TABLESAMPLE (10 PERCENT), u": ["t", "u"],
     "SELECT a FROM t WHERE a BETWEEN 1 AND 2 AND s LIKE 'x%' AND ts > now() - INTERVAL '1 day'": ["t"],
     "EXPLAIN SELECT a FROM t": ["t"],
     "EXPLAIN ANALYZE VERBOSE SELECT a FROM t": ["t"],

@@ -69,7 +69,6 @@ def test_what_is_no_path_is_told(text: str) -> None:
         ("DELETE FROM t WHERE a < random()", True),
         ("DELETE FROM t WHERE random = 1 AND a = now()", False),
         ("UPDATE t SET a = uuid()", True),
-        ("UPDATE t SET a = 1 FROM u TABLESAMPLE (10 PERCENT)", True),
         ("UPDATE t SET a = 1 RETURNING random()", True),
         ("MERGE INTO t USING u ON a = b WHEN NOT MATCHED THEN INSERT VALUES (1, uuid())", True),
         ("MERGE INTO t USING u ON a = b WHEN NOT MATCHED THEN INSERT *", False),

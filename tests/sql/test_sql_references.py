@@ -48,7 +48,6 @@ def test_a_query_is_a_verbatim_slice_of_the_text(sql: str) -> None:
         ("ORDER BY a", False),
         ("UNION SELECT 1", False),
         ("FOR UPDATE", False),
-        ("TABLESAMPLE (1 PERCENT)", False),
         ("FOR VERSION AS OF 1", False),
         ("FOR VERSION AS OF 1 x", True),
         ("VERSION AS OF 1 AS x", True),

@@ -35,6 +35,8 @@ CASES = [
     ("CREATE NAMESPACE n AUTHORIZATION u", 20, "owner"),
     ("CREATE BRANCH b", 8, "ALTER TABLE t CREATE BRANCH"),
     ("DROP TAG b", 6, "ALTER TABLE t DROP TAG"),
+    ("SELECT * FROM t TABLESAMPLE (10 PERCENT)", 17, "random() < 0.1"),
+    ("SELECT * FROM t AS x TABLESAMPLE BERNOULLI (10)", 22, "random() < 0.1"),
     ("OPTIMIZE t", 1, "maintenance"),
     ("VACUUM", 1, "maintenance"),
     ("ANALYZE t", 1, "maintenance"),

@@ -11,7 +11,7 @@ from icefusion.bridge.manifests import ManifestReader
 from icefusion.changes.execute import Given
 from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.catalogs import catalogs_of
-from icefusion.errors import BindError
+from icefusion.errors import BindError, UnsupportedStatementError
 from icefusion.naming import nearest
 from icefusion.procedures.adding import PROCEDURES as ADDING
 from icefusion.procedures.moving import PROCEDURES as MOVING
@@ -30,6 +30,17 @@ __all__ = ["ProcedureExecutor"]
 
 _SYSTEM = "system"
 _PROCEDURES = {each.name: each for each in (*ADDING, *MOVING, *PICKING, *REGISTERING)}
+_MAINTENANCE = (
+    "expire_snapshots",
+    "remove_orphan_files",
+    "rewrite_data_files",
+    "rewrite_manifests",
+    "rewrite_position_delete_files",
+)
+_MAINTENANCE_HINT = (
+    "maintenance is not there yet; the PyIceberg table can expire snapshots, "
+    "session.catalog.load_table('namespace.table').maintenance.expire_snapshots()"
+)
 
 
 class ProcedureExecutor:
@@ -105,6 +116,8 @@ class ProcedureExecutor:
             raise _placed(BindError(f"there is no procedure {call.name}", hint=hint), call)
         found = _PROCEDURES.get(parts[-1])
         if found is None:
+            if parts[-1] in _MAINTENANCE:
+                raise UnsupportedStatementError(f"there is no procedure {call.name} yet", hint=_MAINTENANCE_HINT)
             near = nearest(parts[-1], _PROCEDURES)
             hint = f"did you mean system.{near}?" if near else f"there are {', '.join(sorted(_PROCEDURES))}"
             raise _placed(BindError(f"there is no procedure {call.name}", hint=hint), call)

@@ -38,6 +38,7 @@ _PARSER = re.compile(r'ParserError\("(.*)"\)|TokenizerError\("(.*)"\)', re.DOTAL
 _TABLE = re.compile(r"table '([^']*)' not found")
 _TABLE_FUNCTION = re.compile(r"table function '([^']*)' not found")
 _FUNCTION = re.compile(r"Invalid function '([^']*)'")
+_TYPE = re.compile(r"Unsupported SQL type ([A-Za-z_]\w*)\s*$")
 _FIELD = re.compile(r"No field named ([^\n]*?)\.(?:\s|$)")
 _VALID = re.compile(r"Valid fields are (.*?)\.?$", re.DOTALL | re.MULTILINE)
 _SUGGESTION = re.compile(r"Did you mean '([^']*)'\?")
@@ -90,6 +91,10 @@ def _translate_planning(text: str, query: Query) -> SQLError | ExecutionError:
         return _unknown_table_function(match.group(1), query)
     if match := _TABLE.search(text):
         return _unknown_table(match.group(1), query)
+    if kind := _TYPE.search(text):
+        offset = _find_word(kind.group(1), query)
+        message = f"there is no type {kind.group(1)}"
+        return BindError(message, sql=query.sql, offset=offset, hint="docs/sql.md lists the types")
     if "This feature is not implemented" in text or " not supported: " in text:
         return UnsupportedStatementError(_clean(text))
     if match := _FIELD.search(text):
@@ -99,6 +104,15 @@ def _translate_planning(text: str, query: Query) -> SQLError | ExecutionError:
     if (unknown := _FUNCTION.search(text)) is not None and unknown.group(1) in INSTEAD:
         message, hint = f"there is no function {unknown.group(1)}", INSTEAD[unknown.group(1)]
         return BindError(message, sql=query.sql, offset=_find_word(unknown.group(1), query), hint=hint)
+    if unknown is not None:
+        guess = _SUGGESTION.search(text)
+        offset = _find_word(unknown.group(1), query)
+        return BindError(
+            f"there is no function {unknown.group(1)}",
+            sql=query.sql,
+            offset=offset,
+            hint=None if guess is None else f"did you mean {guess.group(1)}?",
+        )
     if suggestion := _SUGGESTION.search(text):
         message = _clean(text[: suggestion.start()]).rstrip()
         return BindError(message, hint=f"did you mean {suggestion.group(1)}?")
@@ -112,6 +126,9 @@ def _parse_error(message: str, query: Query) -> ParseError:
         line, column = int(position.group(1)), int(position.group(2))
         message = message[: position.start()] + message[position.end() :]
         offset = _offset_in_sql(query, line, column)
+    elif message.endswith("found: EOF"):
+        message = message.removesuffix("EOF") + "the end of the statement"
+        offset = render_position(query, len(query.text)) if query.sql else len(query.text)
     return ParseError(_lower_first(message.strip()), sql=query.sql or query.text, offset=offset)
 
 

@@ -99,6 +99,9 @@ def parse_query(text: str) -> Query:
     return statement
 
 
+_OPTION_KINDS = (Kind.WORD, Kind.STRING, Kind.NUMBER)
+
+
 def _split(tokens: list[Token]) -> list[list[Token]]:
     """The tokens of each statement, each closed by an END right behind its last one."""
     parts: list[list[Token]] = []
@@ -138,11 +141,13 @@ def _parse_explain(cursor: PieceCursor) -> Query | Explain:
     sql, tokens = cursor.sql, cursor.tokens
     cursor.take()
     if cursor.at("(") and cursor.ahead().kind is Kind.WORD and cursor.ahead().key not in _QUERY_WORDS:
-        while not cursor.at(")") and cursor.token.kind is not Kind.END:
+        while cursor.token.kind in _OPTION_KINDS or cursor.at("(", ",", "="):
             cursor.take()
-        cursor.expect(")")
+        cursor.expect(")", "an option of EXPLAIN or ')'")
     while cursor.at("ANALYZE", "VERBOSE", "FORMAT"):
         if cursor.take().key == "FORMAT":
+            if cursor.token.kind not in _OPTION_KINDS:
+                raise cursor.unexpected("the name of a format")
             cursor.take()
     if cursor.token.kind is Kind.END:
         raise cursor.unexpected("a query or a change behind EXPLAIN")

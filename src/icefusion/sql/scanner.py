@@ -383,6 +383,8 @@ class _Scanner(Cursor):
             frame.state = State.START
         elif (error := misplaced_version(self)) is not None:
             raise error
+        elif key == "TABLESAMPLE":  # which the engine would read over
+            raise self.unsupported("TABLESAMPLE is not supported", "write WHERE random() < 0.1 for a tenth of the rows")
         elif key in ENDS_FROM:
             frame.state = State.CLAUSE
 

@@ -25,7 +25,7 @@ def is_volatile(fragment: Fragment, more: Collection[str] = ()) -> bool:
     return any(
         after.key == "(" and _called(token) in (_VOLATILE if _called(token) in _VOLATILE else more)
         for token, after in pairwise(tokens)
-    ) or any(token.key == "TABLESAMPLE" for token in tokens)
+    )
 
 
 def is_volatile_change(change: Change, more: Collection[str] = ()) -> bool:
