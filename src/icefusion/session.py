@@ -747,7 +747,12 @@ class Session:
             table,
             executor=self._executor,
             new_state=lambda key: TransactionState(
-                self._client, committer, reporter=self._reporter, idempotency_key=key, wap=self._wap
+                self._client,
+                committer,
+                reporter=self._reporter,
+                idempotency_key=key,
+                views=self._views,
+                wap=self._wap,
             ),
             batch=batch or self._batch,
             threads=self._threads,

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from pyiceberg.catalog.rest import RestCatalog
 from rest_server import RestServer
@@ -476,3 +477,22 @@ def test_without_view_endpoints_views_are_the_sessions(tmp_path) -> None:
         assert session.sql("SHOW VIEWS").fetchall() == [("ns", "v", True)]
         assert server.view_requests == 0
     server.close()
+
+
+def test_a_writer_and_a_table_are_not_those_of_a_view(session) -> None:
+    session.sql("CREATE VIEW ns.v AS SELECT id FROM ns.t")
+    with pytest.raises(ice.UnsupportedStatementError, match=r"ns\.v is a view, and no table"):
+        session.table("ns.v")
+    with pytest.raises(ice.UnsupportedStatementError, match=r"ns\.v is a view, and no table"):
+        session.writer("ns.v").write_batch(pa.record_batch({"id": [1]}))
+
+
+def test_metadata_tables_are_found_beside_views(session) -> None:
+    session.sql("CREATE VIEW ns.files AS SELECT file_path, record_count FROM ns.t.files")
+    assert rows(session, "SELECT count(*) FROM ns.t.snapshots") == [(1,)]
+    assert rows(session, "SELECT record_count FROM prod.ns.t$files") == [(3,)]
+    assert rows(session, "SELECT record_count FROM ns.files") == [(3,)]
+    assert rows(session, "SELECT record_count FROM prod.ns.files") == [(3,)]
+    with pytest.raises(ice.UnsupportedStatementError, match=r"ns\.files is a view, and no table"):
+        session.sql("SELECT * FROM ns.files.snapshots")
+    assert rows(session, "SELECT count(*) FROM ns.t FOR VERSION AS OF 'main'") == [(3,)]
