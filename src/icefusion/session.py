@@ -327,6 +327,8 @@ class Session:
             IcefusionError: Anything else; see `icefusion.errors`. The statements before it did run.
         """
         self._require_open()
+        if not isinstance(text, str):
+            raise ParseError(f"expected SQL as a text, found {type(text).__name__}")
         statements = parse_script(text)
         if not statements:
             raise ParseError("there is no statement in the text", hint="e.g. SELECT 1")

@@ -10,6 +10,11 @@ from pyiceberg.transforms import BucketTransform, DayTransform, TruncateTransfor
 import icefusion as ice
 
 
+def test_what_is_no_text_is_no_statement(session) -> None:
+    with pytest.raises(ice.ParseError, match="expected SQL as a text, found int"):
+        session.sql(5)
+
+
 def test_create_table_takes_types_partitioning_order_and_properties(session) -> None:
     session.sql(
         """CREATE TABLE ns.t (

@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.catalog.sql import SqlCatalog, SqlCatalogBaseTable
@@ -51,6 +52,11 @@ def open_any(
         return open_embedded(path, pool=pool, name=name), True
     if isinstance(catalog, Catalog):
         return wrap_catalog(catalog), False
+    if catalog is not None and not isinstance(catalog, Mapping):
+        raise ConfigurationError(
+            f"catalog: expected PyIceberg's properties or a catalog object, found {catalog!r}",
+            hint="an entry of PyIceberg's configuration is given as name='...'",
+        )
     return open_catalog(name, catalog or {}, pool=pool), True
 
 
@@ -81,7 +87,7 @@ def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str | None = No
     Raises:
         ConfigurationError: The path is not a folder, or cannot be made one.
     """
-    root = Path(folder).expanduser().absolute()
+    root = Path(_folder(folder)).expanduser().absolute()
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -91,6 +97,26 @@ def open_embedded(folder: str | Path, *, pool: PoolConfig, name: str | None = No
     properties = {"uri": f"sqlite:///{root / EMBEDDED_FILE}", "warehouse": root.as_uri()}
     with translated(f"the catalog in {root}"):
         return CatalogClient(_PooledSqlCatalog(name or _only_name(root / EMBEDDED_FILE), pool, properties))
+
+
+def _folder(given: str | Path) -> str | Path:
+    """The folder that a path or a URL of this machine names.
+
+    Raises:
+        ConfigurationError: It is a URL of something else.
+    """
+    scheme, is_url, rest = str(given).partition("://")
+    if not is_url:
+        return given
+    if scheme == "file":
+        return unquote(rest)
+    if _is_http(str(given)):
+        hint = f"a REST catalog: connect(catalog={{'type': 'rest', 'uri': '{given}'}})"
+    elif _is_sql(str(given)):
+        hint = f"a SQL catalog: connect(catalog={{'type': 'sql', 'uri': '{given}', 'warehouse': '...'}})"
+    else:
+        hint = f"a catalog keeps tables there: connect(catalog={{'uri': '...', 'warehouse': '{given}'}})"
+    raise ConfigurationError(f"path: expected a folder of this machine, found {str(given)!r}", hint=hint)
 
 
 def _only_name(file: Path) -> str:
