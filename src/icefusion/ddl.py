@@ -1,8 +1,8 @@
 """Statements that say which tables and namespaces there are, and how tables are made.
 
 What is done to one table is staged in a transaction like rows are, and commits with them: a table that a statement
-makes is there for the statements after it and for nobody else, an altered one shows its new columns. Namespaces, and
-what some catalogs can only do at once, stand outside of transactions.
+makes is there for the statements after it and for nobody else, an altered one shows its new columns. So are namespaces
+on SQL catalogs. What other catalogs can only do at once stands outside of transactions.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from icefusion.errors import (
     UnsupportedStatementError,
 )
 from icefusion.execution import Executor
+from icefusion.namespaces import namespace_exists
 from icefusion.naming import find_name, quote_identifier
 from icefusion.pinned import PinnedTable
 from icefusion.query.engine import Engine, PlannedQuery
@@ -107,32 +108,38 @@ class DefinitionExecutor:
                 self._drop(statement, state, alone=alone)
                 return self._done("DROP TABLE", began)
 
-    def run_namespace(self, statement: st.NamespaceDefinition) -> Result:
-        """Carry out a statement about a namespace, at once.
+    def run_namespace(self, statement: st.NamespaceDefinition, state: TransactionState | None = None) -> Result:
+        """Carry out a statement about a namespace, at once or with the rest of a transaction.
+
+        Args:
+            statement: The statement.
+            state: The transaction; None where the statement stands alone.
 
         Raises:
             NamespaceExistsError: It is there already.
             NamespaceNotFoundError: There is none of this name.
             NamespaceNotEmptyError: It holds tables and cannot be dropped.
+            TransactionError: It cannot be committed together with what the transaction did before.
         """
         began = time.perf_counter()
+        if state is not None:
+            state.define_namespace(statement)
         match statement:
             case st.CreateNamespace():
-                self._create_namespace(statement)
+                if state is None:
+                    self._create_namespace(statement)
                 return self._done("CREATE NAMESPACE", began)
             case st.AlterNamespace():
-                self._client.alter_namespace(
-                    self._client.split_namespace(statement.name),
-                    dict(statement.set_properties),
-                    statement.unset_properties,
-                )
+                if state is None:
+                    self._client.alter_namespace(
+                        self._client.split_namespace(statement.name),
+                        dict(statement.set_properties),
+                        statement.unset_properties,
+                    )
                 return self._done("ALTER NAMESPACE", began)
             case st.DropNamespace():
-                try:
-                    self._client.drop_namespace(self._client.split_namespace(statement.name))
-                except NamespaceNotFoundError:
-                    if not statement.if_exists:
-                        raise
+                if state is None:
+                    self._drop_namespace(statement)
                 return self._done("DROP NAMESPACE", began)
 
     # Making tables
@@ -167,13 +174,15 @@ class DefinitionExecutor:
         definition = Definition(design)
         staged = None
         if existing is None:
+            identifier, made = state.place_for(statement.name)
             staged = self._client.stage_table(
-                self._client.split(statement.name),
+                identifier,
                 design.schema,
                 spec=design.spec,
                 sort_order=design.sort_order,
                 properties=design.properties,
                 location=design.location,
+                namespace=made,
             )
             handle = staged.handle
         else:
@@ -365,13 +374,17 @@ class DefinitionExecutor:
         namespace = self._client.split_namespace(statement.name)
         try:
             if self._client.find_namespace(namespace) is not None:
-                raise NamespaceExistsError(
-                    f"namespace {'.'.join(namespace)} exists already",
-                    hint="write CREATE NAMESPACE IF NOT EXISTS to leave it as it is",
-                )
+                raise namespace_exists(namespace)
             self._client.create_namespace(namespace, dict(statement.properties))
         except NamespaceExistsError:
             if not statement.if_not_exists:
+                raise
+
+    def _drop_namespace(self, statement: st.DropNamespace) -> None:
+        try:
+            self._client.drop_namespace(self._client.split_namespace(statement.name))
+        except NamespaceNotFoundError:
+            if not statement.if_exists:
                 raise
 
     def _done(self, kind: str, began: float) -> Result:

@@ -105,7 +105,7 @@ class _Lister:
         return self._client.name
 
     def namespaces(self) -> Iterable[tuple[str, ...]]:
-        return self._client.walk_namespaces()
+        return self._state.namespaces.walk(self._client)
 
     def tables(self, namespace: tuple[str, ...]) -> Iterable[tuple[str, ...]]:
         return self._state.list_tables(self._client, namespace)
@@ -118,7 +118,7 @@ class _Lister:
         return None if handle is None else handle.metadata.schema()
 
     def owner(self, namespace: tuple[str, ...]) -> str | None:
-        return self._client.namespace_properties(namespace).get("owner")
+        return self._state.namespaces.properties(self._client, namespace).get("owner")
 
     def views(self) -> Iterable[ListedView]:
         if self._state.views is None or self._client is not self._state.client:

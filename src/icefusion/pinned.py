@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression
@@ -21,7 +21,7 @@ from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.positions import Positions
 from icefusion.changes.staging import Staging
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, find_identifier
-from icefusion.commit.catalogs import owner_of
+from icefusion.commit.catalogs import SessionCatalogs, owner_of
 from icefusion.commit.operations import Definition
 from icefusion.commit.views import CatalogView, find_table_or_view
 from icefusion.errors import (
@@ -32,6 +32,7 @@ from icefusion.errors import (
     UnsupportedStatementError,
 )
 from icefusion.generated_tables import find_generated, tables_told_of
+from icefusion.namespaces import StagedNamespaces
 from icefusion.query.changelog import Changelog, read_changelog
 from icefusion.query.generated import GeneratedSource
 from icefusion.query.scan import TableView
@@ -167,6 +168,7 @@ class PinnedTables:
         views: The views that the session can name.
         views_in_reading: The views whose query is being looked at, from the outermost on.
         wap: Where writes go that are to be looked at before they are published.
+        namespaces: What it sees of namespaces.
     """
 
     def __init__(
@@ -182,6 +184,7 @@ class PinnedTables:
         self._manifests = manifests
         self.views = views
         self.wap = wap or Wap()
+        self.namespaces = StagedNamespaces()
         self._states: dict[tuple[str, ...], TableState] = {}
         self._tables: dict[Place, PinnedTable] = {}
         self._names: dict[Name, Place] = {}
@@ -361,7 +364,12 @@ class PinnedTables:
 
     def list_tables(self, client: CatalogClient, namespace: tuple[str, ...]) -> list[tuple[str, ...]]:
         """The tables of a namespace, sorted, as this transaction has made and dropped them."""
-        found = {tuple(identifier) for identifier in client.list_tables(namespace)}
+        try:
+            found = {tuple(identifier) for identifier in client.list_tables(namespace)}
+        except NamespaceNotFoundError:
+            if self.namespaces.find(client, namespace) is None:
+                raise
+            found = set()  # it is made here
         for identifier, table in self._states.items():
             if tuple(identifier[:-1]) != tuple(namespace) or owner_of(self.client, table.handle) is not client:
                 continue
@@ -370,6 +378,23 @@ class PinnedTables:
             elif table.dropped:
                 found.discard(tuple(identifier))
         return sorted(found)
+
+    def place_for(self, name: Name) -> tuple[tuple[str, ...], Mapping[str, str] | None]:
+        """What a new table of a name would be: its identifier, and the properties of a namespace that is made here.
+
+        Raises:
+            NamespaceNotFoundError: There is no namespace for it.
+            TableNotFoundError: The name has one part only.
+        """
+        identifier = self.client.split(name)
+        client = self.client.of(name) if isinstance(self.client, SessionCatalogs) else self.client
+        namespace = self.namespaces.require(client, identifier[:-1])
+        return client.marked((*namespace, identifier[-1])), self.namespaces.made(client, namespace)
+
+    def usual_location(self, handle: TableHandle) -> str | None:
+        """Where the catalog would put a table of this name; None where only its server knows."""
+        client, namespace = owner_of(self.client, handle), handle.identifier[:-1]
+        return client.usual_location(handle.identifier, self.namespaces.made(client, namespace))
 
     def has_table(self, name: Name) -> bool:
         """Whether a name stands for a table of the catalog."""
@@ -462,7 +487,8 @@ class PinnedTables:
     def uses(self, catalog: str) -> bool:
         """Whether a table of an attached catalog was read or written."""
         names = (pinned.handle.attached for pinned in self._tables.values())
-        return any(name is not None and name.casefold() == catalog.casefold() for name in names)
+        used = any(name is not None and name.casefold() == catalog.casefold() for name in names)
+        return used or self.namespaces.uses(catalog)
 
     def require_active(self) -> None:
         """Refuse to go on with a transaction that is over.

@@ -375,12 +375,7 @@ class Session:
             case st.CreateTable() | st.AlterTable() | st.RenameTable() | st.DropTable():
                 return self._define(statement, given, idempotency_key)
             case st.CreateNamespace() | st.AlterNamespace() | st.DropNamespace():
-                if self._current is not None:
-                    raise TransactionError(
-                        "namespaces cannot be made, altered or dropped inside a transaction: catalogs do that at once",
-                        hint="COMMIT or ROLLBACK first",
-                    )
-                return self._definitions.run_namespace(statement)
+                return self._definitions.run_namespace(statement, self._current)
 
     def _define_view(self, statement: st.ViewDefinition) -> Result:
         self._views.define(statement, self._current or self._new_state(), in_transaction=self.in_transaction)

@@ -22,7 +22,7 @@ from pyiceberg.table.refs import MAIN_BRANCH
 
 from icefusion.changes.staging import RowChange, Staging
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle
-from icefusion.commit.catalogs import check_together, owner_of
+from icefusion.commit.catalogs import check_together, namespace_owner_of, owner_of
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
 from icefusion.commit.definitions import define
@@ -31,11 +31,13 @@ from icefusion.commit.operations import Change, CreateChange, Definition, FileCh
 from icefusion.commit.swap import can_drop_in_swap
 from icefusion.config import Isolation
 from icefusion.errors import TransactionError
+from icefusion.namespaces import check_may_change
 from icefusion.pinned import WAP_ID, PinnedTable, PinnedTables, Status, TableState, Wap, is_audited, waits_under
 from icefusion.query.scan import TableView
 from icefusion.reports import CommitReport, Reporter, tell
 from icefusion.sql.alterations import SetRef
 from icefusion.sql.basics import Identifier
+from icefusion.sql.statements import AlterNamespace, CreateNamespace, DropNamespace, NamespaceDefinition
 from icefusion.views import Views
 from icefusion.write.deletes import write_position_deletes
 
@@ -109,6 +111,7 @@ class TransactionState(PinnedTables):
         self.require_active()
         written = {pinned.handle.name for pinned in self._tables.values() if pinned.staging}
         written |= {table.handle.name for table in self._states.values() if table.is_changed}
+        written |= set(self.namespaces.names)
         check_together(self.client, name, sorted(written - {name}))
 
     def find_landed(self, pinned: PinnedTable) -> Landed | None:
@@ -249,6 +252,38 @@ class TransactionState(PinnedTables):
             self._check_may_change(name)
             table.dropped = True
 
+    def define_namespace(self, statement: NamespaceDefinition) -> None:
+        """Make, alter or drop a namespace when the transaction commits.
+
+        Raises:
+            NamespaceExistsError: There is one of this name.
+            NamespaceNotFoundError: There is none of this name.
+            NamespaceNotEmptyError: It holds tables.
+            TransactionError: The catalog cannot do that together with other changes.
+        """
+        with self._lock:
+            client = namespace_owner_of(self.client, statement.name)
+            check_may_change(client)
+            identifier = client.split_namespace(statement.name)
+            self._check_may_change(client.full_name(identifier))
+            self._views.clear()
+            self._absent.clear()
+            match statement:
+                case CreateNamespace():
+                    self.namespaces.create(
+                        client, identifier, dict(statement.properties), if_not_exists=statement.if_not_exists
+                    )
+                case AlterNamespace():
+                    properties = dict(statement.set_properties)
+                    self.namespaces.alter(client, identifier, properties, statement.unset_properties)
+                case DropNamespace():
+                    found = self.namespaces.find(client, identifier)
+                    if found is None and statement.if_exists:
+                        return
+                    found = self.namespaces.require(client, identifier)
+                    tables = self.list_tables(client, found)
+                    self.namespaces.drop(client, found, tables, if_exists=statement.if_exists)
+
     # Ending
 
     def commit(self) -> tuple[CommitReport, ...]:
@@ -265,6 +300,7 @@ class TransactionState(PinnedTables):
             self.require_active()
             changed = any(pinned.staging for pinned in self._tables.values())
             changed = changed or any(table.is_changed for table in self._states.values())
+            changed = changed or bool(self.namespaces.changes)
             if not changed or self.landed:
                 self._discard(Status.COMMITTED)
                 return ()
@@ -275,7 +311,7 @@ class TransactionState(PinnedTables):
                     if pinned.staging and not pinned.table.dropped:
                         written.append((pinned, self._written_files(pinned)))
                 changes = self._changes(written)
-                request = CommitRequest(changes)
+                request = CommitRequest(changes, self.namespaces.changes)
                 outcome = self._committer.commit(request)
             except BaseException:
                 if request is not None and request.may_have_landed:

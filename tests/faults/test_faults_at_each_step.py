@@ -33,6 +33,7 @@ class Write:
         takes: Which ids it removes from the first table.
         columns: The columns of tables that it alters.
         drops: A table that is gone afterwards.
+        makes: A namespace that is there afterwards, with its properties, and a property of the one with the tables.
     """
 
     run: Callable[[ice.Session], object]
@@ -42,6 +43,7 @@ class Write:
     takes: Callable[[int], bool] = lambda _: False
     columns: dict[str, list[str]] = field(default_factory=dict)
     drops: str | None = None
+    makes: bool = False
 
     @property
     def table(self) -> str:

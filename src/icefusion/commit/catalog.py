@@ -39,7 +39,7 @@ from icefusion.bridge.metadata_names import (
     nearest_metadata_table,
     split_metadata_name,
 )
-from icefusion.commit.identifiers import AttachedIdentifier
+from icefusion.commit.identifiers import AttachedIdentifier, match_namespace
 from icefusion.commit.metadata import read_metadata
 from icefusion.commit.pools import PoolStats, sql_stats
 from icefusion.commit.rest import PooledRestCatalog, offers_transactions
@@ -273,17 +273,7 @@ class CatalogClient:
 
     def find_namespace(self, namespace: tuple[str, ...]) -> tuple[str, ...] | None:
         """The existing namespace of this name, as it is spelled in the catalog; None when there is none."""
-        wanted = tuple(level.casefold() for level in namespace)
-        current: tuple[str, ...] = ()
-        for depth in range(len(namespace)):
-            children = self.list_namespaces(current)
-            exact = [child for child in children if child[: depth + 1] == namespace[: depth + 1]]
-            loose = [c for c in children if tuple(x.casefold() for x in c[: depth + 1]) == wanted[: depth + 1]]
-            match = exact or loose
-            if not match:
-                return None
-            current = match[0][: depth + 1]
-        return current
+        return match_namespace(namespace, self.list_namespaces)
 
     def _unknown_table(self, identifier: tuple[str, ...]) -> TableNotFoundError:
         namespace = self.find_namespace(identifier[:-1])
@@ -436,15 +426,25 @@ class CatalogClient:
         sort_order: SortOrder,
         properties: Mapping[str, str],
         location: str | None = None,
+        namespace: Mapping[str, str] | None = None,
     ) -> StagedTable:
         """The first state of a new table; nothing is created yet.
+
+        Args:
+            identifier: Namespace parts and table name; the namespace is there, or is made by the same commit.
+            schema: Its columns.
+            spec: Its partition spec.
+            sort_order: Its sort order.
+            properties: Its properties.
+            location: Where its files go; None where the catalog puts them.
+            namespace: The properties of its namespace, where that is not in the catalog yet.
 
         Raises:
             NamespaceNotFoundError: The namespace does not exist.
             ConfigurationError: A property has a value that makes no sense, or files could not be told apart there.
         """
-        if self.find_namespace(identifier[:-1]) is None:
-            raise self._unknown_namespace(identifier[:-1])
+        if namespace is not None:
+            location = location or self.usual_location(identifier, namespace)
         check_properties(properties)
         name = self.full_name(identifier)
         with translated(f"table {name}"):
@@ -486,7 +486,7 @@ class CatalogClient:
         """
         namespace = self.find_namespace(identifier[:-1])
         if namespace is None:
-            raise self._unknown_namespace(identifier[:-1])
+            raise self.unknown_namespace(identifier[:-1])
         identifier = (*namespace, identifier[-1])
         if self.find(identifier) is not None:
             raise TableExistsError(f"table {self.full_name(identifier)} exists already")
@@ -505,7 +505,7 @@ class CatalogClient:
         """
         namespace = self.find_namespace(identifier[:-1])
         if namespace is None:
-            raise self._unknown_namespace(identifier[:-1])
+            raise self.unknown_namespace(identifier[:-1])
         identifier = (*namespace, identifier[-1])
         if self.find(identifier) is not None:
             raise TableExistsError(f"table {self.full_name(identifier)} exists already")
@@ -558,7 +558,7 @@ class CatalogClient:
         """
         found = self.find_namespace(namespace)
         if found is None:
-            raise self._unknown_namespace(namespace)
+            raise self.unknown_namespace(namespace)
         return found
 
     def namespace_properties(self, namespace: tuple[str, ...]) -> dict[str, str]:
@@ -566,11 +566,18 @@ class CatalogClient:
         with translated(f"namespace {'.'.join(namespace)}"):
             return dict(self.catalog.load_namespace_properties(namespace))
 
-    def usual_location(self, identifier: tuple[str, ...]) -> str | None:
-        """Where the catalog would put a table of this name; None where only its server knows."""
+    def usual_location(self, identifier: tuple[str, ...], namespace: Mapping[str, str] | None = None) -> str | None:
+        """Where the catalog would put a table of this name; None where only its server knows.
+
+        Args:
+            identifier: Namespace parts and table name.
+            namespace: The properties of its namespace; None for those that the catalog has.
+        """
         if not isinstance(self.catalog, MetastoreCatalog):
             return None
-        location = self.namespace_properties(identifier[:-1]).get("location")
+        if namespace is None:
+            namespace = self.namespace_properties(identifier[:-1])
+        location = namespace.get("location")
         warehouse = self.catalog.properties.get("warehouse")
         if location is None and warehouse is not None:
             location = f"{warehouse.rstrip('/')}/{'.'.join(identifier[:-1])}"
@@ -595,7 +602,7 @@ class CatalogClient:
         """
         found = self.find_namespace(namespace)
         if found is None:
-            raise self._unknown_namespace(namespace)
+            raise self.unknown_namespace(namespace)
         with translated(f"namespace {'.'.join(namespace)}"):
             self.catalog.update_namespace_properties(found, set(unset_properties), dict(set_properties))
 
@@ -608,11 +615,12 @@ class CatalogClient:
         """
         found = self.find_namespace(namespace)
         if found is None:
-            raise self._unknown_namespace(namespace)
+            raise self.unknown_namespace(namespace)
         with translated(f"namespace {'.'.join(namespace)}"):
             self.catalog.drop_namespace(found)
 
-    def _unknown_namespace(self, namespace: tuple[str, ...]) -> NamespaceNotFoundError:
+    def unknown_namespace(self, namespace: tuple[str, ...]) -> NamespaceNotFoundError:
+        """The error for a namespace that is not there; the hint names the nearest."""
         known = sorted(".".join(n) for n in self.list_namespaces(()))
         near = nearest(".".join(namespace), known)
         return NamespaceNotFoundError(

@@ -30,7 +30,7 @@ from icefusion.errors import CatalogError, ConfigurationError, TransactionError
 from icefusion.naming import nearest
 from icefusion.sql.statements import Name
 
-__all__ = ["SessionCatalogs", "SessionCommitter", "catalogs_of", "check_together", "owner_of"]
+__all__ = ["SessionCatalogs", "SessionCommitter", "catalogs_of", "check_together", "namespace_owner_of", "owner_of"]
 
 _ALIAS = re.compile(r"[^\W\d]\w*")
 
@@ -209,7 +209,7 @@ class SessionCommitter(Committer):
 
     def outcome(self, request: CommitRequest) -> CommitOutcome:
         """Commit all changes or none, and answer with the outcome instead of raising it."""
-        client = self._owner(request.changes[0])
+        client = self._catalogs.of(request.namespaces[0].identifier if request.namespaces else request.changes[0].base)
         # What was only read elsewhere cannot be held still from here.
         request.changes = tuple(change for change in request.changes if self._owner(change) is client)
         if client is self._catalogs:
@@ -224,6 +224,11 @@ class SessionCommitter(Committer):
 def owner_of(client: CatalogClient, table: TableHandle) -> CatalogClient:
     """Which catalog a table belongs to."""
     return client.of(table) if isinstance(client, SessionCatalogs) else client
+
+
+def namespace_owner_of(client: CatalogClient, name: Name) -> CatalogClient:
+    """Which catalog the name of a namespace belongs to."""
+    return client.of_namespace(name) if isinstance(client, SessionCatalogs) else client
 
 
 def catalogs_of(client: CatalogClient) -> list[CatalogClient]:

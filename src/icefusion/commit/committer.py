@@ -24,7 +24,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table.metadata import TableMetadata
+from sqlalchemy.exc import SQLAlchemyError
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
@@ -35,7 +37,8 @@ from icefusion.commit.fold import Stage, TableFold
 from icefusion.commit.group import Groups
 from icefusion.commit.idempotency import Landed, find_landed
 from icefusion.commit.metadata import dropped_metadata_files
-from icefusion.commit.operations import Change, CreateChange, TableChange
+from icefusion.commit.namespaces import stand
+from icefusion.commit.operations import Change, CreateChange, NamespaceChange, TableChange
 from icefusion.commit.retry import Attempts, cannot_be_reached
 from icefusion.commit.swap import HeldRows, Lost, Refused, SwapOutcome, Swapped, Unknown, can_swap_many, hold_rows, swap
 from icefusion.config import RetryConfig
@@ -108,6 +111,7 @@ class CommitRequest:
 
     Attributes:
         changes: One for each branch of a table.
+        namespaces: What happens to namespaces besides, on SQL catalogs.
         outcome: How it went; None while that is open.
         may_have_landed: Whether it is past the point where its files could be deleted, should the caller be
         interrupted.
@@ -115,6 +119,7 @@ class CommitRequest:
     """
 
     changes: tuple[Change, ...]
+    namespaces: tuple[NamespaceChange, ...] = ()
     outcome: CommitOutcome | None = None
     may_have_landed: bool = False
     withdrawn: bool = False
@@ -139,8 +144,8 @@ class CommitRequest:
 
     @property
     def names(self) -> str:
-        """The tables, for messages."""
-        return ", ".join(change.name for change in self.changes)
+        """The tables and namespaces, for messages."""
+        return ", ".join(each.name for each in (*self.changes, *self.namespaces))
 
 
 class Committer:
@@ -188,8 +193,9 @@ class Committer:
     def outcome(self, request: CommitRequest) -> CommitOutcome:
         """Commit all changes or none, and answer with the outcome instead of raising it."""
         request.stages = tuple(Stage(change, self.manifests) for change in request.changes)
-        first = request.changes[0]
-        if len(request.changes) == 1 and isinstance(first, TableChange):
+        first = request.changes[0] if len(request.changes) == 1 and not request.namespaces else None
+        # What takes a table away from its name is no company for commits to it.
+        if isinstance(first, TableChange) and not first.dropped:
             self._run_in_group(first.base.identifier, request)
         else:
             self._run([request])
@@ -220,7 +226,7 @@ class Committer:
             self._run_wave(wave)
 
     def _run_wave(self, group: Sequence[CommitRequest]) -> None:
-        properties = group[0].changes[0].metadata.properties
+        properties = next((change.metadata.properties for change in group[0].changes), {})
         attempts = Attempts(self._retry.for_table(properties), self.clock)
         try:
             while True:
@@ -261,7 +267,8 @@ class Committer:
                 self._end(request, Rejected(_failed("the commit was interrupted")))
         if all(request.outcome is not None for request in group):
             return
-        lock = hold_rows(self._client, _identifiers(group)) if attempts.number > 1 else None
+        namespaces = [each for request in group for each in request.namespaces]  # such a request is a group of its own
+        lock = hold_rows(self._client, _identifiers(group), namespaces) if attempts.number > 1 else None
         try:
             heads = self._look(group, attempts, lock, asked_before=attempts.number > 1)
             if heads is None:
@@ -275,7 +282,7 @@ class Committer:
             # A table that was only read is held still by the same swap, where the catalog can do that.
             keys = list(dict.fromkeys(stage.change.identifier for stage in stages if together or stage.changes_table))
             moves = [folds[key].move() for key in keys]
-            result = swap(self._client, moves, self.clock, lock, lambda: _let_land(members))
+            result = swap(self._client, moves, self.clock, lock, lambda: _let_land(members), namespaces)
         except StorageError as error:
             for request in group:
                 if request.outcome is None:
@@ -339,14 +346,14 @@ class Committer:
         for request in group:
             if request.outcome is not None:
                 continue
-            changed = [stage for stage in request.stages if stage.changes_table]
             # A server's own retries can answer "conflict" to a request that its first try landed.
             suspect = request.may_have_landed or asked_before
-            if (
-                suspect
-                and changed
-                and all(self._landed(request, stage, heads[stage.change.identifier]) for stage in changed)
-            ):
+            try:
+                landed = suspect and self._all_landed(request, heads)
+            except SQLAlchemyError as error:
+                attempts.failed(str(error), away=cannot_be_reached(error))
+                return None
+            if landed:
                 self._committed(request, found, attempts)
                 continue
             for change in request.changes:
@@ -354,6 +361,20 @@ class Committer:
                     self._end(request, Rejected(_failed(f"table {change.name} was dropped during the transaction")))
                     break
         return heads
+
+    def _all_landed(self, request: CommitRequest, heads: dict[tuple[str, ...], TableHandle | None]) -> bool:
+        """Whether a request is seen to have landed: by its tables, and by its namespaces where nothing else can tell.
+
+        All of it lands or nothing does. So a snapshot or a metadata file of its own tells of the whole, and namespaces,
+        which carry nothing that says who changed them, are only looked at where there is none.
+        """
+        changed = [stage for stage in request.stages if stage.changes_table]
+        if not all(self._landed(request, stage, heads[stage.change.identifier]) for stage in changed):
+            return False
+        if any(stage.is_known_by_its_own for stage in changed) or not request.namespaces:
+            return bool(changed)
+        catalog = self._client.catalog
+        return request.unknown is not None and isinstance(catalog, SqlCatalog) and stand(catalog, request.namespaces)
 
     def _landed(self, request: CommitRequest, stage: Stage, head: TableHandle | None) -> bool:
         """Whether a stage is seen to have landed, by an attempt whose outcome nobody told."""
@@ -514,6 +535,11 @@ def _failed(message: str) -> CommitFailedError:
 
 
 def _unknown_error(request: CommitRequest, ids: dict[str, int], error: Exception) -> CommitStateUnknownError:
+    if not ids and request.namespaces:
+        return CommitStateUnknownError(
+            f"whether the commit of {request.names} landed is unknown ({type(error).__name__}: {error})",
+            hint=f"look whether {request.names} are as they were to be: all of it landed, or nothing",
+        )
     if not ids:
         return CommitStateUnknownError(
             f"whether {request.names} was created is unknown ({type(error).__name__}: {error})",

@@ -83,6 +83,11 @@ class Stage:
         return bool(self.files or self.change.definition or self.change.dropped)
 
     @property
+    def is_known_by_its_own(self) -> bool:
+        """Whether a state that it has led to shows that it was this change, and nobody else who did the same."""
+        return isinstance(self.change, CreateChange) or bool(self.files or self.change.definition)
+
+    @property
     def operation(self) -> str:
         """What the change is called in reports."""
         if isinstance(self.change, CreateChange):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, SupportsIndex, overload
 
-__all__ = ["AttachedIdentifier"]
+__all__ = ["AttachedIdentifier", "match_namespace"]
 
 
 class AttachedIdentifier(tuple[str, ...]):
@@ -46,3 +46,25 @@ class AttachedIdentifier(tuple[str, ...]):
         """A part, or the beginning as the namespace that it is in the same catalog."""
         found = super().__getitem__(key)
         return AttachedIdentifier(self.catalog, found) if isinstance(key, slice) else found
+
+
+def match_namespace(
+    namespace: tuple[str, ...], children: Callable[[tuple[str, ...]], Iterable[tuple[str, ...]]]
+) -> tuple[str, ...] | None:
+    """The namespace that is there, as it is spelled there; None where there is none.
+
+    Args:
+        namespace: What is looked for, in any case.
+        children: Lists what is below a namespace, or below the root; it may list all levels at once.
+    """
+    wanted = tuple(level.casefold() for level in namespace)
+    current: tuple[str, ...] = ()
+    for depth in range(len(namespace)):
+        listed = list(children(current))
+        exact = [child for child in listed if child[: depth + 1] == tuple(namespace[: depth + 1])]
+        loose = [c for c in listed if tuple(x.casefold() for x in c[: depth + 1]) == wanted[: depth + 1]]
+        match = exact or loose
+        if not match:
+            return None
+        current = match[0][: depth + 1]
+    return current

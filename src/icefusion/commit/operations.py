@@ -24,7 +24,7 @@ from icefusion.commit.catalog import StagedTable, TableHandle
 from icefusion.reports import RowCounts
 from icefusion.sql.alterations import Alteration
 
-__all__ = ["Change", "CreateChange", "Definition", "FileChange", "Replacement", "TableChange"]
+__all__ = ["Change", "CreateChange", "Definition", "FileChange", "NamespaceChange", "Replacement", "TableChange"]
 
 
 @dataclass(frozen=True)
@@ -180,3 +180,41 @@ class CreateChange:
 
 
 Change = TableChange | CreateChange
+
+
+@dataclass(frozen=True)
+class NamespaceChange:
+    """Everything one transaction did to one namespace of a SQL catalog.
+
+    Attributes:
+        identifier: Its parts.
+        base: Its properties as the transaction first saw them; None where there was none of this name.
+        properties: Those that it is to have; None where it is dropped.
+        is_tolerant: Whether it is no matter that others have made it, or dropped it, meanwhile (``IF [NOT] EXISTS``).
+    """
+
+    identifier: tuple[str, ...]
+    base: Mapping[str, str] | None
+    properties: Mapping[str, str] | None
+    is_tolerant: bool = False
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return ".".join(self.identifier)
+
+    @property
+    def drops(self) -> bool:
+        """Whether it goes."""
+        return self.properties is None
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        """The properties that are set to something else or taken away."""
+        base, new = self.base or {}, self.properties or {}
+        return tuple(sorted(key for key in {*base, *new} if base.get(key) != new.get(key)))
+
+    def __bool__(self) -> bool:
+        if self.base is None or self.properties is None:
+            return self.base is not self.properties
+        return bool(self.touched)

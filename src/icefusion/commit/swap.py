@@ -39,6 +39,8 @@ from icefusion.clock import Clock
 from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, row_filter
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.metadata import apply_updates, dropped_metadata_files, next_metadata_location, write_metadata_file
+from icefusion.commit.namespaces import apply_changes, apply_drops, find_missing, lock_namespaces
+from icefusion.commit.operations import NamespaceChange
 from icefusion.commit.rest import commit_tables, offers_transactions
 from icefusion.commit.translate import translate
 from icefusion.errors import CatalogError, IcefusionError, StorageError
@@ -51,6 +53,7 @@ __all__ = [
     "SwapOutcome",
     "Swapped",
     "Unknown",
+    "can_change_namespaces",
     "can_drop_in_swap",
     "can_swap_many",
     "hold_rows",
@@ -143,7 +146,9 @@ class HeldRows:
             logger.warning("could not release a lock in the catalog", exc_info=True)
 
 
-def hold_rows(client: CatalogClient, identifiers: Sequence[tuple[str, ...]]) -> HeldRows | None:
+def hold_rows(
+    client: CatalogClient, identifiers: Sequence[tuple[str, ...]], namespaces: Sequence[NamespaceChange] = ()
+) -> HeldRows | None:
     """Lock the rows of existing tables, so that their newest state stays the newest; None where that cannot be done.
 
     Whoever holds them cannot lose the race, and whoever waits for them does not build on a state that is about to be
@@ -161,6 +166,7 @@ def hold_rows(client: CatalogClient, identifiers: Sequence[tuple[str, ...]]) -> 
         wait = _LOCK_WAIT.get(connection.dialect.name)
         if wait is not None:
             connection.exec_driver_sql(wait)
+        lock_namespaces(connection, catalog, namespaces)
         table = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__]
         for identifier in sorted(identifiers):
             # A change that changes nothing locks the row (or all of SQLite's file) on every database.
@@ -182,6 +188,11 @@ def can_drop_in_swap(client: CatalogClient) -> bool:
     return isinstance(client.catalog, SqlCatalog)
 
 
+def can_change_namespaces(client: CatalogClient) -> bool:
+    """Whether namespaces can be made, altered and dropped together with changes to tables, all or none."""
+    return isinstance(client.catalog, SqlCatalog)
+
+
 def can_swap_many(client: CatalogClient) -> bool:
     """Whether several tables can be moved all or none."""
     catalog = client.catalog
@@ -194,6 +205,7 @@ def swap(
     clock: Clock,
     held: HeldRows | None = None,
     asking: Callable[[], None] = lambda: None,
+    namespaces: Sequence[NamespaceChange] = (),
 ) -> SwapOutcome:
     """Move tables to their next state, all or none. A move without updates only makes sure that its table stays.
 
@@ -203,12 +215,13 @@ def swap(
         clock: Tells the time of the change.
         held: The lock on the tables' rows, where there is one.
         asking: Called right before the catalog is asked: whatever interrupts it afterwards, it may have landed.
+        namespaces: What happens to namespaces; only where `can_change_namespaces`.
 
     Raises:
         StorageError: A metadata file could not be written; nothing landed.
     """
     if isinstance(client.catalog, SqlCatalog):
-        return _SqlSwap(client, client.catalog, clock, held, asking).run(moves)
+        return _SqlSwap(client, client.catalog, clock, held, asking, namespaces).run(moves)
     asking()
     if len(moves) == 1:
         return _swap_one(client, moves[0])
@@ -218,7 +231,7 @@ def swap(
 
 
 class _SqlSwap:
-    """Conditional UPDATEs (and INSERTs for new tables) in one SQL transaction."""
+    """Conditional UPDATEs (and INSERTs for new tables) in one SQL transaction, changes of namespaces around them."""
 
     def __init__(
         self,
@@ -227,12 +240,14 @@ class _SqlSwap:
         clock: Clock,
         held: HeldRows | None,
         asking: Callable[[], None],
+        namespaces: Sequence[NamespaceChange],
     ) -> None:
         self._client = client
         self._catalog = catalog
         self._clock = clock
         self._held = held
         self._asking = asking
+        self._namespaces = namespaces
         self._asked = False
         self._written: list[tuple[TableHandle, str]] = []
 
@@ -272,12 +287,10 @@ class _SqlSwap:
         committed = False
         try:
             with self._transaction() as (connection, transaction):
-                # Tables are moved in one order everywhere, so that two such transactions cannot wait for each other.
-                for move, state in sorted(zip(moves, states, strict=True), key=lambda pair: pair[1].identifier):
-                    lost = self._point(connection, move, state)
-                    if lost is not None:
-                        transaction.rollback()
-                        return lost
+                failed = self._change_all(connection, list(zip(moves, states, strict=True)))
+                if failed is not None:
+                    transaction.rollback()
+                    return failed
                 self._asked = True
                 self._asking()
                 try:
@@ -304,6 +317,21 @@ class _SqlSwap:
             return
         with self._catalog.engine.connect() as connection:
             yield connection, connection.begin()
+
+    def _change_all(self, connection: Connection, pairs: Sequence[tuple[Move, TableHandle]]) -> Lost | Refused | None:
+        """Write all rows, and say why it cannot be done."""
+        catalog = self._catalog
+        lock_namespaces(connection, catalog, self._namespaces)
+        error = apply_changes(connection, catalog, self._namespaces)
+        # Tables are moved in one order everywhere, so that two such transactions cannot wait for each other.
+        for move, state in sorted(pairs, key=lambda pair: pair[1].identifier) if error is None else ():
+            lost = self._point(connection, move, state)
+            if lost is not None:
+                return lost
+        arrived = [state.identifier for move, state in pairs if isinstance(move.base, StagedTable)]
+        error = error or find_missing(connection, catalog, [each[:-1] for each in arrived], arrived)
+        error = error or apply_drops(connection, catalog, self._namespaces)
+        return None if error is None else Refused(error)
 
     def _point(self, connection: Connection, move: Move, state: TableHandle) -> Lost | Refused | None:
         table = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__]

@@ -84,11 +84,11 @@ class Inspector:
                 names = sorted(name for name in self._engine.function_names() if pattern.matches(name))
                 return _texts(("function",), ((name,) for name in names))
             case "namespaces":
-                return self._namespaces(statement.name, pattern)
+                return self._namespaces(statement.name, pattern, state)
             case "tables":
                 return self._tables(statement.name, pattern, state)
             case "views":
-                return self._show_views(statement.name, pattern)
+                return self._show_views(statement.name, pattern, state)
         assert statement.name is not None  # all others are about one table
         match statement.what:
             case "columns":
@@ -105,17 +105,21 @@ class Inspector:
 
     # What the catalogs hold
 
-    def _namespaces(self, name: Name | None, pattern: NamePattern) -> pa.Table:
-        client, parent = self._place(name)
-        found = [".".join(namespace) for namespace in client.child_namespaces(parent)]
+    def _namespaces(self, name: Name | None, pattern: NamePattern, state: TransactionState) -> pa.Table:
+        client, parent = self._place(name, state)
+        found = [".".join(namespace) for namespace in state.namespaces.children(client, parent)]
         return _texts(("namespace",), ((each,) for each in found if pattern.matches(each)))
 
     def _tables(self, name: Name | None, pattern: NamePattern, state: TransactionState) -> pa.Table:
-        if name is not None and name.parts[-1].text.lower() == INFORMATION_SCHEMA and not self._is_namespace(name):
+        if (
+            name is not None
+            and name.parts[-1].text.lower() == INFORMATION_SCHEMA
+            and not self._is_namespace(name, state)
+        ):
             shown = [(INFORMATION_SCHEMA, kind) for kind in INFORMATION_TABLES if pattern.matches(kind)]
             return _tables(shown)
-        client, parent = self._place(name)
-        namespaces = [parent] if parent else list(client.walk_namespaces())
+        client, parent = self._place(name, state)
+        namespaces = [parent] if parent else list(state.namespaces.walk(client))
         rows = [
             (".".join(identifier[:-1]), identifier[-1])
             for namespace in namespaces
@@ -124,11 +128,11 @@ class Inspector:
         ]
         return _tables(rows)
 
-    def _is_namespace(self, name: Name) -> bool:
+    def _is_namespace(self, name: Name, state: TransactionState) -> bool:
         client = self._catalogs.of_namespace(name)
-        return client.find_namespace(client.split_namespace(name)) is not None
+        return state.namespaces.find(client, client.split_namespace(name)) is not None
 
-    def _place(self, name: Name | None) -> tuple[CatalogClient, tuple[str, ...]]:
+    def _place(self, name: Name | None, state: TransactionState) -> tuple[CatalogClient, tuple[str, ...]]:
         """The catalog that a name leads to, and the namespace in it; the root for no name, or for that of a catalog."""
         if name is None:
             return self._catalogs, ()
@@ -139,12 +143,12 @@ class Inspector:
                     return other, ()
         client = self._catalogs.of_namespace(name)
         namespace = client.split_namespace(name)
-        found = client.find_namespace(namespace)
+        found = state.namespaces.find(client, namespace)
         if found is None and len(name.parts) == 1 and word == client.name.casefold():
             return client, ()
-        return client, found if found is not None else client.require_namespace(namespace)
+        return client, found if found is not None else state.namespaces.require(client, namespace)
 
-    def _show_views(self, name: Name | None, pattern: NamePattern) -> pa.Table:
+    def _show_views(self, name: Name | None, pattern: NamePattern, state: TransactionState) -> pa.Table:
         """Views, those of one namespace or all: the session's first, then those that the catalog keeps."""
         inside = None if name is None else ".".join(part.text for part in name.parts).casefold()
         rows = []
@@ -153,15 +157,15 @@ class Inspector:
             if pattern.matches(last) and inside in (None, namespace.casefold()):
                 rows.append((namespace, last))
         temporary = [True] * len(rows)
-        rows += [(".".join(view[:-1]), view[-1]) for view in self._kept_views(name) if pattern.matches(view[-1])]
+        rows += [(".".join(view[:-1]), view[-1]) for view in self._kept_views(name, state) if pattern.matches(view[-1])]
         temporary += [False] * (len(rows) - len(temporary))
         return _texts(("namespace", "viewName"), rows).append_column("isTemporary", pa.array(temporary, pa.bool_()))
 
-    def _kept_views(self, name: Name | None) -> list[tuple[str, ...]]:
+    def _kept_views(self, name: Name | None, state: TransactionState) -> list[tuple[str, ...]]:
         """The views that a catalog keeps, of one namespace or all."""
         if not any(keeps_views(client) for client in catalogs_of(self._catalogs)):
             return []
-        client, parent = self._place(name)
+        client, parent = self._place(name, state)
         namespaces = [parent] if parent else list(client.walk_namespaces()) if keeps_views(client) else []
         return [view for namespace in namespaces for view in list_views(client, namespace)]
 
@@ -169,7 +173,7 @@ class Inspector:
         view = self._views.view(name, state)
         if view is None:
             known = [each.name for each in self._views.session.all()]
-            known += [".".join(each) for each in self._kept_views(None)]
+            known += [".".join(each) for each in self._kept_views(None, state)]
             near = nearest(str(name), known)
             hint = f"did you mean {near}?" if near else f"views here: {', '.join(known[:10]) or 'none yet'}"
             raise TableNotFoundError(f"view {name} does not exist", hint=hint)
@@ -177,8 +181,8 @@ class Inspector:
 
     def _describe(self, statement: Describe, state: TransactionState) -> pa.Table:
         if statement.what == "namespace":
-            client, namespace = self._place(statement.name)
-            properties = client.namespace_properties(namespace) if namespace else {}
+            client, namespace = self._place(statement.name, state)
+            properties = state.namespaces.properties(client, namespace) if namespace else {}
             return describe_namespace(client.name, namespace, properties, extended=statement.extended)
         described = find_described(state, statement.name, self._views)
         if statement.column:
@@ -232,7 +236,7 @@ def _columns(described: Described, pattern: NamePattern) -> pa.Table:
 def _create_table(name: Name, state: TransactionState) -> pa.Table:
     handle = find_table(state, name, "statement that creates it").handle
     assert handle is not None  # as that was asked for
-    usual = state.client.usual_location(handle.identifier)
+    usual = state.usual_location(handle)
     text = create_table_text(handle.identifier, handle.metadata, usual_location=usual)
     return _texts(("createtab_stmt",), [(text,)])
 
