@@ -106,7 +106,7 @@ class Result:
         return frame
 
     def fetchall(self) -> list[tuple[Any, ...]]:
-        """All rows as Python tuples."""
+        """All rows as Python tuples; times to the microsecond, as Python has them."""
         return list(self)
 
     def fetchone(self) -> tuple[Any, ...] | None:
@@ -118,11 +118,39 @@ class Result:
         batches = self._table.to_batches() if self._table is not None else self._batches()
         for batch in batches:
             if batch.num_columns:
-                yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+                yield from zip(*(_values(column) for column in batch.columns), strict=True)
 
     def __repr__(self) -> str:
         kinds = ", ".join(f"{field.name}: {field.type}" for field in self.schema)
         return f"<icefusion.Result ({kinds})>"
+
+
+def _values(column: pa.Array) -> list[Any]:
+    kind = _in_microseconds(column.type)
+    return list(column.to_pylist() if kind == column.type else column.cast(kind, safe=False).to_pylist())
+
+
+def _in_microseconds(kind: pa.DataType) -> pa.DataType:
+    """The type with all times in it as fine as Python's; what is finer is cut off."""
+    if pa.types.is_timestamp(kind) and kind.unit == "ns":
+        return pa.timestamp("us", kind.tz)
+    if pa.types.is_time64(kind):
+        return pa.time64("us")
+    if pa.types.is_duration(kind) and kind.unit == "ns":
+        return pa.duration("us")
+    if pa.types.is_struct(kind):
+        return pa.struct([_field(kind.field(index)) for index in range(kind.num_fields)])
+    if pa.types.is_list(kind):
+        return pa.list_(_field(kind.value_field))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_field(kind.value_field))
+    if pa.types.is_map(kind):
+        return pa.map_(_field(kind.key_field), _field(kind.item_field))
+    return kind
+
+
+def _field(field: pa.Field) -> pa.Field:
+    return field.with_type(_in_microseconds(field.type))
 
 
 def _require(module: str) -> Any:

@@ -31,6 +31,11 @@ def rows(session: ice.Session, sql: str = "FROM ns.t", params: Any = None) -> li
 # Created ones
 
 
+def test_a_date_that_there_is_not_is_an_error(session) -> None:
+    with pytest.raises(ice.ExecutionError, match="^date_add: the date is beyond those that there are"):
+        session.sql("SELECT date_add(DATE '2024-01-01', 99999999999)").fetchall()
+
+
 def test_a_function_of_arrays_is_called_in_queries(session: ice.Session) -> None:
     assert rows(session, "SELECT twice(id), TWICE(twice(5)) FROM ns.t WHERE Twice(id) > 2") == [(4, 20), (6, 20)]
     assert rows(session, "SELECT twice(?)", [4]) == [(8,)]

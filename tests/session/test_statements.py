@@ -10,6 +10,15 @@ from pyiceberg.transforms import BucketTransform, DayTransform, TruncateTransfor
 import icefusion as ice
 
 
+def test_times_come_as_fine_as_python_has_them(session) -> None:
+    kinds = "CAST('2024-05-01 01:02:03.123456789' AS TIMESTAMP)", "CAST('01:02:03.123456789' AS TIME)"
+    moment = dt.datetime(2024, 5, 1, 1, 2, 3, 123456)
+    sql = f"SELECT {', '.join(kinds)}, [{kinds[0]}], {{'t': {kinds[1]}}}, MAP {{'k': {kinds[0]}}}, now() - now()"
+    row = session.sql(sql).fetchone()
+    assert row == (moment, moment.time(), [moment], {"t": moment.time()}, [("k", moment)], dt.timedelta(0))
+    assert isinstance(session.sql("SELECT current_timestamp").fetchone()[0], dt.datetime)
+
+
 def test_what_is_no_text_is_no_statement(session) -> None:
     with pytest.raises(ice.ParseError, match="expected SQL as a text, found int"):
         session.sql(5)

@@ -24,6 +24,7 @@ from icefusion.bridge.schema import type_to_arrow
 from icefusion.bridge.types_sql import sql_type_to_iceberg
 from icefusion.errors import ConfigurationError, ExecutionError, IcefusionError
 from icefusion.naming import fold_case, quote_identifier
+from icefusion.query.calendar_functions import CALENDAR_FUNCTIONS
 from icefusion.sql.column_types import parse_type
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.duplicates import name_duplicates
@@ -64,6 +65,8 @@ class Functions:
             context.enable_spark_functions()
         else:
             _add_spark(context)
+        for function in CALENDAR_FUNCTIONS:
+            context.register_udf(function)
         self._built_in = frozenset(fold_case(name) for name in _all_names(context))
 
     @property

@@ -45,6 +45,7 @@ _SUGGESTION = re.compile(r"Did you mean '([^']*)'\?")
 _CONSUMER = re.compile(r"(?:for|allocate[^\n]*?) ([A-Za-z]+(?:\[\d+\])?(?:#\d+)?)")
 _PARQUET = re.compile(r"Parquet (?:[a-z]+ )?error:")
 _MISSING_OBJECT = re.compile(r"Object at location (\S+) not found|No such file or directory")
+_RAISED = re.compile(r"PyErr \{ type: <class '[^']*'>, value: \w+\('([^']*)'\), traceback")
 _CONSUMERS = re.compile(r"([A-Z][A-Za-z]+)(?:\[\d+\])?#\d+")
 
 MAX_VALID_NAMES = 12
@@ -71,6 +72,8 @@ def translate(exc: BaseException, query: Query, *, planning: bool) -> IcefusionE
         return ExecutionError(f"the query engine failed: {_clean(text)}", hint="this is a bug; please report the query")
     if isinstance(exc, MemoryError) or "Resources exhausted" in text:
         return _out_of_memory(text)
+    if raised := _RAISED.search(text):  # by a function of ours
+        return ExecutionError(raised.group(1))
     if missing := _MISSING_OBJECT.search(text):
         return StorageError(f"a file is missing in storage: {_clean(text)}", path=missing.group(1))
     if "Object Store error" in text:

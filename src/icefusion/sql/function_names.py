@@ -34,6 +34,8 @@ RENAMED: dict[str, tuple[str, str]] = {
     # Spark
     "startswith": ("starts_with(", ")"),
     "endswith": ("ends_with(", ")"),
+    "ucase": ("upper(", ")"),
+    "lcase": ("lower(", ")"),
     "rlike": ("regexp_like(", ")"),
     "sign": ("signum(", ")"),
     "array_size": ("cardinality(", ")"),
