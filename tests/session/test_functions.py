@@ -32,7 +32,7 @@ def rows(session: ice.Session, sql: str = "FROM ns.t", params: Any = None) -> li
 
 
 def test_a_date_that_there_is_not_is_an_error(session) -> None:
-    with pytest.raises(ice.ExecutionError, match="^date_add: the date is beyond those that there are"):
+    with pytest.raises(ice.ExecutionError, match="date_add: the date is beyond those that there are"):
         session.sql("SELECT date_add(DATE '2024-01-01', 99999999999)").fetchall()
 
 
