@@ -331,12 +331,11 @@ class DefinitionExecutor:
         if pinned is None:
             return
         _require_main(pinned, "RENAME")
-        if not alone:
-            raise TransactionError(
-                f"table {pinned.handle.name} cannot be renamed inside a transaction: catalogs rename at once",
-                hint="COMMIT or ROLLBACK first",
-            )
-        self._client.rename_table(pinned.handle, self._new_identifier(pinned.handle, statement.new_name))
+        identifier = self._new_identifier(pinned.handle, statement.new_name)
+        if alone:
+            self._client.rename_table(pinned.handle, identifier)
+        else:
+            state.rename(pinned, identifier)
 
     def _new_identifier(self, handle: TableHandle, new: Name) -> tuple[str, ...]:
         """What a new name stands for: in the table's namespace, or in another one of its catalog."""

@@ -14,7 +14,7 @@ from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.identifiers import match_namespace
 from icefusion.commit.namespaces import MINIMAL_PROPERTIES
 from icefusion.commit.operations import NamespaceChange
-from icefusion.commit.swap import can_change_namespaces
+from icefusion.commit.swap import can_change_names
 from icefusion.errors import NamespaceExistsError, NamespaceNotEmptyError, NamespaceNotFoundError, TransactionError
 
 __all__ = ["StagedNamespaces", "check_may_change", "namespace_exists"]
@@ -203,7 +203,7 @@ def check_may_change(client: CatalogClient) -> None:
     Raises:
         TransactionError: It cannot.
     """
-    if not can_change_namespaces(client):
+    if not can_change_names(client):
         raise TransactionError(
             "namespaces cannot be made, altered or dropped inside a transaction: catalogs do that at once",
             hint="COMMIT or ROLLBACK first; on SQL catalogs (SQLite, PostgreSQL, MariaDB) they are part of it",

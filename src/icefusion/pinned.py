@@ -86,7 +86,17 @@ class TableState:
     @property
     def is_changed(self) -> bool:
         """Whether there is something to commit besides rows."""
-        return isinstance(self.base, StagedTable) or self.dropped or bool(self.definition)
+        return self.is_named_here or self.dropped or bool(self.definition)
+
+    @property
+    def is_renamed(self) -> bool:
+        """Whether a statement has given a table of the catalog another name."""
+        return isinstance(self.base, TableHandle) and self.handle.identifier != self.base.identifier
+
+    @property
+    def is_named_here(self) -> bool:
+        """Whether only this transaction knows it under its name."""
+        return isinstance(self.base, StagedTable) or self.is_renamed
 
 
 @dataclass
@@ -188,6 +198,8 @@ class PinnedTables:
         self._states: dict[tuple[str, ...], TableState] = {}
         self._tables: dict[Place, PinnedTable] = {}
         self._names: dict[Name, Place] = {}
+        self._given_up: dict[tuple[str, ...], TableState] = {}
+        self._left: list[PinnedTable] = []
         self._absent: set[Name] = set()
         self._found: dict[Name, TableHandle | CatalogView | None] = {}
         self._views: dict[Name, ViewText | None] = {}
@@ -228,14 +240,7 @@ class PinnedTables:
         self.require_active()
         if name not in self._names:
             self._names[name] = self._locate(name)
-        place = self._names[name]
-        table = self._states[place[0]]
-        if table.dropped:
-            raise TableNotFoundError(
-                f"table {table.handle.name} does not exist: this transaction has dropped it",
-                hint="ROLLBACK brings it back",
-            )
-        return place
+        return self._names[name]
 
     def _diverted(self, place: Place) -> Place:
         """Where rows of a table are, if not in its main branch: in the branch of `wap`, once that is there."""
@@ -254,7 +259,7 @@ class PinnedTables:
             return made
         found = self._found.get(name)
         if isinstance(found, TableHandle):
-            return self._pin_handle(found)
+            return self._pin_found(found)
         try:
             handle = self.client.resolve(name)
         except (TableNotFoundError, NamespaceNotFoundError):
@@ -267,6 +272,24 @@ class PinnedTables:
             if place is None:
                 raise
             return place
+        return self._pin_found(handle)
+
+    def _pin_found(self, handle: TableHandle) -> Place:
+        """Pin what the catalog has under a name, unless this transaction has taken the name away from it.
+
+        Raises:
+            TableNotFoundError: It has.
+        """
+        gone = self._given_up.get(handle.identifier)
+        if gone is not None and gone.dropped:
+            raise TableNotFoundError(
+                f"table {handle.name} does not exist: this transaction has dropped it", hint="ROLLBACK brings it back"
+            )
+        if gone is not None:
+            raise TableNotFoundError(
+                f"table {handle.name} does not exist: this transaction has renamed it to {gone.handle.name}",
+                hint="use its new name; ROLLBACK gives it the old one back",
+            )
         return self._pin_handle(handle)
 
     def _pin_handle(self, handle: TableHandle, ref: str = MAIN_BRANCH) -> Place:
@@ -277,8 +300,8 @@ class PinnedTables:
         return place
 
     def _find_made(self, name: Name) -> Place | None:
-        """A table that this transaction makes; nobody else knows of it yet."""
-        made = [key for key, table in self._states.items() if isinstance(table.base, StagedTable)]
+        """A table that this transaction makes, or has given another name; nobody else knows of it yet."""
+        made = [key for key, table in self._states.items() if table.is_named_here]
         if not made or len(name.parts) < 2:
             return None
         wanted = self.client.split(name)
@@ -311,7 +334,7 @@ class PinnedTables:
             if len(together) > 1:  # otherwise there is nothing to be together with
                 seen = {name: found for name in together if isinstance(found := self._found.get(name), TableHandle)}
                 for name, handle in zip(together, self.client.resolve_together(together, seen), strict=True):
-                    self._names[name] = self._pin_handle(handle)
+                    self._names[name] = self._pin_found(handle)
 
     def _under_views(self, names: Iterable[Name]) -> list[Name]:
         """The names that stand for tables: those given, and those in the queries of views among them."""
@@ -370,13 +393,14 @@ class PinnedTables:
             if self.namespaces.find(client, namespace) is None:
                 raise
             found = set()  # it is made here
+        found -= {
+            tuple(each) for each, table in self._given_up.items() if owner_of(self.client, table.handle) is client
+        }
         for identifier, table in self._states.items():
             if tuple(identifier[:-1]) != tuple(namespace) or owner_of(self.client, table.handle) is not client:
                 continue
-            if isinstance(table.base, StagedTable):
+            if table.is_named_here:
                 found.add(tuple(identifier))
-            elif table.dropped:
-                found.discard(tuple(identifier))
         return sorted(found)
 
     def place_for(self, name: Name) -> tuple[tuple[str, ...], Mapping[str, str] | None]:
@@ -398,8 +422,10 @@ class PinnedTables:
 
     def has_table(self, name: Name) -> bool:
         """Whether a name stands for a table of the catalog."""
-        if name not in self._names and name not in self._absent and self.client.find_named(name) is None:
-            self._absent.add(name)  # for as long as the transaction lasts, like tables that are there
+        if name not in self._names and name not in self._absent and self._find_made(name) is None:
+            found = self.client.find_named(name)
+            if found is None or found.identifier in self._given_up:
+                self._absent.add(name)  # for as long as the transaction lasts, like tables that are there
         return name not in self._absent
 
     def view(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> TableView | GeneratedSource:
@@ -486,9 +512,44 @@ class PinnedTables:
 
     def uses(self, catalog: str) -> bool:
         """Whether a table of an attached catalog was read or written."""
-        names = (pinned.handle.attached for pinned in self._tables.values())
+        names = (pinned.handle.attached for pinned in self._all_pinned())
         used = any(name is not None and name.casefold() == catalog.casefold() for name in names)
         return used or self.namespaces.uses(catalog)
+
+    def _all_pinned(self) -> list[PinnedTable]:
+        """All branches of tables that were read or written, those of dropped tables too."""
+        return [*self._tables.values(), *self._left]
+
+    def _give_up(self, table: TableState) -> None:
+        """Take a table out of those that can be named."""
+        key = table.handle.identifier
+        del self._states[key]
+        self._left += [self._tables.pop(place) for place in list(self._tables) if place[0] == key]
+        self._forget_names(key)
+        if isinstance(table.base, TableHandle):
+            self._given_up[table.base.identifier] = table
+
+    def _rename(self, table: TableState, handle: TableHandle) -> None:
+        """Let a table be found under another name, which no other one has."""
+        old, new = table.handle.identifier, handle.identifier
+        del self._states[old]
+        self._states[new] = table
+        table.handle = handle
+        for place in [place for place in self._tables if place[0] == old]:
+            self._tables[new, place[1]] = self._tables.pop(place)
+        self._forget_names(old)
+        if isinstance(table.base, StagedTable):
+            table.base = StagedTable(handle, table.base.updates)
+        elif table.is_renamed:
+            self._given_up[table.base.identifier] = table
+        else:
+            del self._given_up[table.base.identifier]
+
+    def _forget_names(self, key: tuple[str, ...]) -> None:
+        """Look up anew what has stood for a table so far, and what has stood for nothing."""
+        self._names = {name: place for name, place in self._names.items() if place[0] != key}
+        self._absent.clear()
+        self._views.clear()
 
     def require_active(self) -> None:
         """Refuse to go on with a transaction that is over.

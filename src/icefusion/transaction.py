@@ -28,9 +28,9 @@ from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
 from icefusion.commit.definitions import define
 from icefusion.commit.idempotency import Landed, check_key, find_landed
 from icefusion.commit.operations import Change, CreateChange, Definition, FileChange, TableChange
-from icefusion.commit.swap import can_drop_in_swap
+from icefusion.commit.swap import can_change_names
 from icefusion.config import Isolation
-from icefusion.errors import TransactionError
+from icefusion.errors import TableExistsError, TransactionError
 from icefusion.namespaces import check_may_change
 from icefusion.pinned import WAP_ID, PinnedTable, PinnedTables, Status, TableState, Wap, is_audited, waits_under
 from icefusion.query.scan import TableView
@@ -110,7 +110,8 @@ class TransactionState(PinnedTables):
     def _check_may_change(self, name: str) -> None:
         self.require_active()
         written = {pinned.handle.name for pinned in self._tables.values() if pinned.staging}
-        written |= {table.handle.name for table in self._states.values() if table.is_changed}
+        tables = (*self._states.values(), *self._given_up.values())
+        written |= {table.handle.name for table in tables if table.is_changed}
         written |= set(self.namespaces.names)
         check_together(self.client, name, sorted(written - {name}))
 
@@ -171,13 +172,11 @@ class TransactionState(PinnedTables):
             key = staged.handle.identifier
             if key in self._states:
                 raise TransactionError(
-                    f"table {staged.name} was dropped in this transaction and cannot be made anew in it",
-                    hint="write CREATE OR REPLACE TABLE instead of DROP and CREATE, or COMMIT in between",
+                    f"this transaction has used a table {staged.name} that somebody else has dropped since",
+                    hint="ROLLBACK and repeat the transaction",
                 )
             self._states[key] = TableState.of(staged)
-            self._absent.clear()
-            self._views.clear()
-            self._names = {name: place for name, place in self._names.items() if place[0] != key}
+            self._forget_names(key)
             pinned = self._tables[key, MAIN_BRANCH] = PinnedTable(self._states[key])
             if change is not None:
                 pinned.staging = pinned.staging.with_change(change)
@@ -231,26 +230,51 @@ class TransactionState(PinnedTables):
             TransactionError: The catalog cannot do that together with other changes.
         """
         with self._lock:
-            self._views.clear()
-            name, table = pinned.handle.name, pinned.table
+            table = pinned.table
             if isinstance(table.base, StagedTable):
-                key = table.handle.identifier
-                for place in [place for place in self._tables if place[0] == key]:
-                    staging = self._tables.pop(place).staging
-                    files = (*staging.added.values(), *staging.dropped)
+                self._give_up(table)
+                for left in [each for each in self._left if each.table is table]:
+                    self._left.remove(left)
+                    files = (*left.staging.added.values(), *left.staging.dropped)
                     delete_files(table.handle.io, [file.file_path for file in files])
-                del self._states[key]
-                self._names = {known: place for known, place in self._names.items() if place[0] != key}
                 return
             owner = owner_of(self.client, table.base)
-            if not can_drop_in_swap(owner):
+            if not can_change_names(owner):
                 raise TransactionError(
-                    f"table {name} cannot be dropped inside a transaction: catalog {owner.name} "
+                    f"table {table.handle.name} cannot be dropped inside a transaction: catalog {owner.name} "
                     f"({type(owner.catalog).__name__}) drops tables at once",
                     hint="COMMIT or ROLLBACK first",
                 )
-            self._check_may_change(name)
+            self._check_may_change(table.handle.name)
             table.dropped = True
+            self._give_up(table)
+
+    def rename(self, pinned: PinnedTable, identifier: tuple[str, ...]) -> None:
+        """Give a table another name when the transaction commits; one that it made has it at once.
+
+        Args:
+            pinned: The table.
+            identifier: Namespace parts, as written, and the new name.
+
+        Raises:
+            NamespaceNotFoundError: There is no such namespace.
+            TableExistsError: There is a table of that name.
+            TransactionError: The catalog cannot do that together with other changes.
+        """
+        with self._lock:
+            table = pinned.table
+            owner = owner_of(self.client, table.handle)
+            if not can_change_names(owner):
+                raise TransactionError(
+                    f"table {table.handle.name} cannot be renamed inside a transaction: catalogs rename at once",
+                    hint="COMMIT or ROLLBACK first; on SQL catalogs (SQLite, PostgreSQL, MariaDB) it is part of it",
+                )
+            self._check_may_change(table.handle.name)
+            namespace = self.namespaces.require(owner, identifier[:-1])
+            new = owner.marked((*namespace, identifier[-1]))
+            if new in self._states or (new not in self._given_up and owner.find(new) is not None):
+                raise TableExistsError(f"table {owner.full_name(new)} exists already")
+            self._rename(table, table.handle.named(owner.full_name(new), new))
 
     def define_namespace(self, statement: NamespaceDefinition) -> None:
         """Make, alter or drop a namespace when the transaction commits.
@@ -298,7 +322,7 @@ class TransactionState(PinnedTables):
         """
         with self._lock:
             self.require_active()
-            changed = any(pinned.staging for pinned in self._tables.values())
+            changed = any(pinned.staging for pinned in self._tables.values()) or bool(self._given_up)
             changed = changed or any(table.is_changed for table in self._states.values())
             changed = changed or bool(self.namespaces.changes)
             if not changed or self.landed:
@@ -308,7 +332,7 @@ class TransactionState(PinnedTables):
             request: CommitRequest | None = None
             try:
                 for pinned in self._tables.values():
-                    if pinned.staging and not pinned.table.dropped:
+                    if pinned.staging:
                         written.append((pinned, self._written_files(pinned)))
                 changes = self._changes(written)
                 request = CommitRequest(changes, self.namespaces.changes)
@@ -325,7 +349,7 @@ class TransactionState(PinnedTables):
                 self._discard(Status.COMMITTED, written)
                 return ()
             self.status = Status.COMMITTED
-            for pinned in self._tables.values():
+            for pinned in self._all_pinned():
                 useless = [*pinned.staging.dropped, *(pinned.staging.added.values() if pinned.table.dropped else ())]
                 delete_files(pinned.handle.io, [file.file_path for file in useless])
         for report in outcome.reports:
@@ -343,19 +367,23 @@ class TransactionState(PinnedTables):
         files = {id(pinned): change for pinned, change in written}
         changes: list[Change] = []
         held: list[Change] = []
-        for table in self._states.values():
+        for table in self._given_up.values():
             if table.dropped and isinstance(table.base, TableHandle):
                 changes.append(TableChange(table.base, dropped=True))
-                continue
+                left = [each for each in self._left if each.table is table and not isinstance(each.reads, AlwaysFalse)]
+                held += [TableChange(table.base, reads=each.reads, ref=each.ref) for each in left]
+        for table in self._states.values():
             definition = table.definition
             defined = table.handle.metadata if definition else None
+            renamed = table.handle if table.is_renamed else None
+            moves = renamed is not None
             for pinned in self._tables.values():
                 if pinned.table is not table:
                     continue
                 change = files.get(id(pinned), FileChange())
                 if isinstance(table.base, StagedTable):
                     changes.append(CreateChange(table.base, change, idempotency_key=self.idempotency_key))
-                elif change or (definition and pinned.ref == MAIN_BRANCH):
+                elif change or ((definition or moves) and pinned.ref == MAIN_BRANCH):
                     changes.append(
                         TableChange(
                             table.base,
@@ -367,9 +395,10 @@ class TransactionState(PinnedTables):
                             definition=definition,
                             defined=defined,
                             ref=pinned.ref,
+                            renamed=renamed,
                         )
                     )
-                    definition = Definition()  # once for all branches
+                    definition, moves = Definition(), False  # once for all branches
                 elif not isinstance(pinned.reads, AlwaysFalse):
                     held.append(TableChange(table.base, reads=pinned.reads, ref=pinned.ref))
         return (*changes, *held)
@@ -382,7 +411,7 @@ class TransactionState(PinnedTables):
 
     def _discard(self, status: Status, written: Sequence[tuple[PinnedTable, FileChange]] = ()) -> None:
         self.status = status
-        for pinned in self._tables.values():
+        for pinned in self._all_pinned():
             waiting = (*pinned.staging.added.values(), *pinned.staging.dropped)
             delete_files(pinned.handle.io, [file.file_path for file in waiting])
         for pinned, files in written:

@@ -102,6 +102,12 @@ class TableHandle:
         table = Table(self.table.name(), metadata, metadata_location, self.io, self.table.catalog, self.table.config)
         return TableHandle(self.name, table, self.attached)
 
+    def named(self, name: str, identifier: tuple[str, ...]) -> TableHandle:
+        """The same state of the same table under another full name."""
+        old = self.table
+        table = Table(tuple(identifier), old.metadata, old.metadata_location, old.io, old.catalog, old.config)
+        return TableHandle(name, table, self.attached)
+
 
 @dataclass(frozen=True)
 class StagedTable:

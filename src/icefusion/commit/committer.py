@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from uuid import UUID
 
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table.metadata import TableMetadata
@@ -195,7 +196,7 @@ class Committer:
         request.stages = tuple(Stage(change, self.manifests) for change in request.changes)
         first = request.changes[0] if len(request.changes) == 1 and not request.namespaces else None
         # What takes a table away from its name is no company for commits to it.
-        if isinstance(first, TableChange) and not first.dropped:
+        if isinstance(first, TableChange) and not first.gives_up_name:
             self._run_in_group(first.base.identifier, request)
         else:
             self._run([request])
@@ -280,7 +281,7 @@ class Committer:
             together = can_swap_many(self._client)
             stages = [stage for request in members for stage in request.stages]
             # A table that was only read is held still by the same swap, where the catalog can do that.
-            keys = list(dict.fromkeys(stage.change.identifier for stage in stages if together or stage.changes_table))
+            keys = list(dict.fromkeys(_key(stage.change) for stage in stages if together or stage.changes_table))
             moves = [folds[key].move() for key in keys]
             result = swap(self._client, moves, self.clock, lock, lambda: _let_land(members), namespaces)
         except StorageError as error:
@@ -299,7 +300,7 @@ class Committer:
     def _judge(
         self,
         members: Sequence[CommitRequest],
-        keys: Sequence[tuple[str, ...]],
+        keys: Sequence[UUID],
         result: SwapOutcome,
         attempts: Attempts,
     ) -> None:
@@ -331,7 +332,7 @@ class Committer:
     ) -> dict[tuple[str, ...], TableHandle | None] | None:
         """The newest states, after ending the requests that they show to have landed; None when they cannot be had."""
         heads: dict[tuple[str, ...], TableHandle | None] = {}
-        for key in dict.fromkeys(change.identifier for request in group for change in request.changes):
+        for key in _places(group):
             try:
                 heads[key] = self._client.load(key, lock.connection if lock is not None else None)
             except TableNotFoundError:
@@ -342,7 +343,7 @@ class Committer:
                     for request in group:
                         self._end(request, Rejected(error))
                 return None
-        found = {key: head for key, head in heads.items() if head is not None}
+        found = {head.metadata.table_uuid: head for head in heads.values() if head is not None}
         for request in group:
             if request.outcome is not None:
                 continue
@@ -358,7 +359,8 @@ class Committer:
                 continue
             for change in request.changes:
                 if isinstance(change, TableChange) and heads[change.identifier] is None:
-                    self._end(request, Rejected(_failed(f"table {change.name} was dropped during the transaction")))
+                    text = f"table {change.base.name} was dropped or renamed during the transaction"
+                    self._end(request, Rejected(_failed(text)))
                     break
         return heads
 
@@ -369,28 +371,34 @@ class Committer:
         which carry nothing that says who changed them, are only looked at where there is none.
         """
         changed = [stage for stage in request.stages if stage.changes_table]
-        if not all(self._landed(request, stage, heads[stage.change.identifier]) for stage in changed):
+        if not all(self._landed(request, stage, heads) for stage in changed):
             return False
         if any(stage.is_known_by_its_own for stage in changed) or not request.namespaces:
             return bool(changed)
         catalog = self._client.catalog
         return request.unknown is not None and isinstance(catalog, SqlCatalog) and stand(catalog, request.namespaces)
 
-    def _landed(self, request: CommitRequest, stage: Stage, head: TableHandle | None) -> bool:
+    def _landed(self, request: CommitRequest, stage: Stage, heads: dict[tuple[str, ...], TableHandle | None]) -> bool:
         """Whether a stage is seen to have landed, by an attempt whose outcome nobody told."""
-        only_defines = isinstance(stage.change, TableChange) and not stage.files
+        change = stage.change
+        only_defines = isinstance(change, TableChange) and not stage.files
         if only_defines and self._client.engine is not None and request.unknown is None:
             return False  # a SQL catalog tells no lies about lost races: what stands there is somebody else's
-        written = [location for base, location in request.doubtful if base.identifier == stage.change.identifier]
+        head = heads.get(change.identifier)
+        if isinstance(change, TableChange) and change.renamed is not None:
+            if head is not None and _key(change) == head.metadata.table_uuid:
+                return False  # it has its old name
+            head = heads.get(change.renamed.identifier)
+        written = [location for base, location in request.doubtful if base.metadata.table_uuid == _key(change)]
         return stage.landed_in(head, written)
 
-    def _add(self, request: CommitRequest, folds: dict[tuple[str, ...], TableFold]) -> bool:
+    def _add(self, request: CommitRequest, folds: dict[UUID, TableFold]) -> bool:
         """Put a request on top of its tables; one that no longer fits or cannot be written ends, alone."""
         try:
             if not self._admit(request, folds):
                 return False
             for stage in request.stages:
-                folds[stage.change.identifier].add(stage)
+                folds[_key(stage.change)].add(stage)
         except MemoryError:
             raise
         except IcefusionError as error:
@@ -401,11 +409,11 @@ class Committer:
             self._end(request, Rejected(failed))
         return request.outcome is None
 
-    def _admit(self, request: CommitRequest, folds: dict[tuple[str, ...], TableFold]) -> bool:
+    def _admit(self, request: CommitRequest, folds: dict[UUID, TableFold]) -> bool:
         """Whether a request still fits the newest states, with what stands before it in the group."""
-        defined: dict[tuple[str, ...], TableMetadata] = {}
+        defined: dict[UUID, TableMetadata] = {}
         for stage in request.stages:
-            change, fold = stage.change, folds[stage.change.identifier]
+            change, fold = stage.change, folds[_key(stage.change)]
             if isinstance(change, CreateChange):
                 if not fold.creates:
                     self._end(request, Rejected(TableExistsError(f"table {change.name} exists already")))
@@ -418,8 +426,8 @@ class Committer:
             conflict = find_identity_conflict(change, fold.metadata)
             if conflict is None and not change.dropped:
                 # What the request does to the metadata stands in the first of its changes to a table.
-                now = fold.defined(change) if change.definition else defined.get(change.identifier, fold.metadata)
-                defined[change.identifier] = now
+                now = fold.defined(change) if change.definition else defined.get(_key(change), fold.metadata)
+                defined[_key(change)] = now
                 conflict = find_conflict(change, fold.handle, now, self.manifests)
             if conflict is not None:
                 self._end(request, Conflicted(change.name, conflict))
@@ -447,9 +455,7 @@ class Committer:
         request.may_have_landed = False
         self._clean(request, {})
 
-    def _committed(
-        self, request: CommitRequest, tables: dict[tuple[str, ...], TableHandle], attempts: Attempts
-    ) -> None:
+    def _committed(self, request: CommitRequest, tables: dict[UUID, TableHandle], attempts: Attempts) -> None:
         request.outcome = Committed(
             tuple(
                 CommitReport(
@@ -470,7 +476,7 @@ class Committer:
         )
         self._clean(request, tables)
         for base, location in request.doubtful:
-            head = tables.get(base.identifier)
+            head = tables.get(base.metadata.table_uuid)
             if head is None:
                 continue
             if location == head.metadata_location or location in {e.metadata_file for e in head.metadata.metadata_log}:
@@ -478,10 +484,10 @@ class Committer:
             else:
                 delete_files(head.io, [location])
 
-    def _clean(self, request: CommitRequest, landed: dict[tuple[str, ...], TableHandle]) -> None:
+    def _clean(self, request: CommitRequest, landed: dict[UUID, TableHandle]) -> None:
         """Delete the manifests and lists that belong to nothing now."""
         for stage in request.stages:
-            leftovers = stage.leftovers(landed.get(stage.change.identifier))
+            leftovers = stage.leftovers(landed.get(_key(stage.change)))
             if leftovers:
                 delete_files(stage.change.base.io, leftovers)
 
@@ -515,18 +521,35 @@ def _identifiers(group: Sequence[CommitRequest]) -> list[tuple[str, ...]]:
     return list(dict.fromkeys(keys))
 
 
-def _bases(
-    group: Sequence[CommitRequest], heads: dict[tuple[str, ...], TableHandle | None]
-) -> dict[tuple[str, ...], TableHandle | StagedTable]:
-    """What the changes are put on top of: the newest state of a table, or the first of a new one."""
-    bases: dict[tuple[str, ...], TableHandle | StagedTable] = {}
+def _key(change: Change) -> UUID:
+    """What tells the tables of a commit apart: one may take the name that another one gives up."""
+    return change.base.metadata.table_uuid
+
+
+def _places(group: Sequence[CommitRequest]) -> list[tuple[str, ...]]:
+    """Where to look for the tables of a group: also under the names that they may have got already."""
+    places: dict[tuple[str, ...], None] = {}
     for request in group:
         for change in request.changes:
+            places[change.identifier] = None
+            if isinstance(change, TableChange) and request.unknown is not None:
+                places[change.target.identifier] = None
+    return list(places)
+
+
+def _bases(
+    group: Sequence[CommitRequest], heads: dict[tuple[str, ...], TableHandle | None]
+) -> dict[UUID, TableHandle | StagedTable]:
+    """What the changes are put on top of: the newest state of a table, or the first of a new one."""
+    bases: dict[UUID, TableHandle | StagedTable] = {}
+    for request in group:
+        given_up = {c.identifier for c in request.changes if isinstance(c, TableChange) and c.gives_up_name}
+        for change in request.changes:
             head = heads.get(change.identifier)
-            if head is not None:
-                bases[change.identifier] = head
-            elif isinstance(change, CreateChange):
-                bases[change.identifier] = change.base
+            if isinstance(change, CreateChange) and (head is None or change.identifier in given_up):
+                bases[_key(change)] = change.base
+            elif head is not None:
+                bases[_key(change)] = head
     return bases
 
 
@@ -535,7 +558,8 @@ def _failed(message: str) -> CommitFailedError:
 
 
 def _unknown_error(request: CommitRequest, ids: dict[str, int], error: Exception) -> CommitStateUnknownError:
-    if not ids and request.namespaces:
+    renames = any(isinstance(change, TableChange) and change.gives_up_name for change in request.changes)
+    if not ids and (request.namespaces or renames):
         return CommitStateUnknownError(
             f"whether the commit of {request.names} landed is unknown ({type(error).__name__}: {error})",
             hint=f"look whether {request.names} are as they were to be: all of it landed, or nothing",

@@ -80,7 +80,7 @@ class Stage:
         """Whether there is anything to commit; a table that was only read has nothing."""
         if isinstance(self.change, CreateChange):
             return True
-        return bool(self.files or self.change.definition or self.change.dropped)
+        return bool(self.files or self.change.definition or self.change.gives_up_name)
 
     @property
     def is_known_by_its_own(self) -> bool:
@@ -96,13 +96,15 @@ class Stage:
             return self.files.operation.value
         if self.change.dropped:
             return "drop"
+        if not self.change.definition:
+            return "rename"
         return "alter" if self.change.definition.replacement is None else "replace table"
 
     def landed_in(self, head: TableHandle | None, written: Collection[str] = ()) -> bool:
         """Whether this change stands in the history of a state.
 
         Args:
-            head: The newest state of the table; None where there is none.
+            head: The newest state of the table, under the name that it is to have; None where there is none.
             written: Metadata files that attempts of unknown outcome wrote for it.
         """
         if isinstance(self.change, TableChange) and self.change.dropped:
@@ -120,6 +122,8 @@ class Stage:
         if written:
             known = {head.metadata_location, *(entry.metadata_file for entry in head.metadata.metadata_log)}
             return not known.isdisjoint(written)
+        if not self.change.definition:  # it has got another name
+            return head.metadata.table_uuid == self.change.metadata.table_uuid
         return is_defined(self.change.base.metadata, head.metadata, self.change.definition)
 
     def leftovers(self, landed: TableHandle | None) -> list[str]:
@@ -189,6 +193,7 @@ class TableFold:
     Attributes:
         metadata: The state with the changes so far.
         dropped: Whether the table goes.
+        renamed: The table under the name that it gets; None where it keeps its own.
     """
 
     def __init__(self, base: TableHandle | StagedTable, clock: Clock) -> None:
@@ -200,6 +205,7 @@ class TableFold:
         self._landed: list[Landed] = []
         self.metadata = base.metadata
         self.dropped = False
+        self.renamed: TableHandle | None = None
 
     @property
     def creates(self) -> bool:
@@ -228,6 +234,7 @@ class TableFold:
             if change.dropped:
                 self.dropped = True
                 return
+            self.renamed = change.renamed or self.renamed
             if change.definition:
                 self.metadata, updates = define(self.metadata, change.definition, self._clock)
                 self._updates += updates
@@ -263,7 +270,7 @@ class TableFold:
         for ref in sorted((self._held | self._branches.keys()) - stated):
             known = base.refs.get(ref)
             needed.append(AssertRefSnapshotId(ref=ref, snapshot_id=known.snapshot_id if known is not None else None))
-        return Move(self._base, tuple(updates), tuple(needed), drops=self.dropped)
+        return Move(self._base, tuple(updates), tuple(needed), drops=self.dropped, renamed=self.renamed)
 
 
 def _branch_to(snapshot: Snapshot, name: str, head: TableMetadata) -> SetSnapshotRefUpdate:

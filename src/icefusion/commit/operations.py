@@ -123,6 +123,7 @@ class TableChange:
         ref: The branch.
         published: Whether the branch moves to the snapshot; otherwise it only lies in the table, to be published later.
         dropped: Whether the table goes out of the catalog, and nothing else happens to it; its files stay in storage.
+        renamed: The table under the name that it is to have; None where it keeps its own.
     """
 
     base: TableHandle
@@ -135,16 +136,27 @@ class TableChange:
     ref: str = MAIN_BRANCH
     published: bool = True
     dropped: bool = False
+    renamed: TableHandle | None = None
+
+    @property
+    def target(self) -> TableHandle:
+        """The table under the name that it has afterwards."""
+        return self.renamed or self.base
 
     @property
     def name(self) -> str:
-        """The table's full name, and the branch unless it is the main one."""
-        return self.base.name if self.ref == MAIN_BRANCH else f"{self.base.name}.branch_{self.ref}"
+        """The table's full name as it is to be, and the branch unless it is the main one."""
+        return self.target.name if self.ref == MAIN_BRANCH else f"{self.target.name}.branch_{self.ref}"
 
     @property
     def identifier(self) -> tuple[str, ...]:
-        """Namespace parts and table name."""
+        """Namespace parts and table name, under which the table is found."""
         return self.base.identifier
+
+    @property
+    def gives_up_name(self) -> bool:
+        """Whether its name is free afterwards."""
+        return self.dropped or self.renamed is not None
 
     @property
     def metadata(self) -> TableMetadata:

@@ -13,6 +13,7 @@ they can are asked to move several in one request.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from pyiceberg.exceptions import (
     UnauthorizedError,
 )
 from pyiceberg.table.update import AssertCreate, TableRequirement, TableUpdate
-from sqlalchemy import Connection, Delete, RootTransaction, Update, delete, insert, update
+from sqlalchemy import Connection, Delete, Insert, RootTransaction, Update, delete, insert, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from icefusion.clock import Clock
@@ -53,8 +54,7 @@ __all__ = [
     "SwapOutcome",
     "Swapped",
     "Unknown",
-    "can_change_namespaces",
-    "can_drop_in_swap",
+    "can_change_names",
     "can_swap_many",
     "hold_rows",
     "swap",
@@ -62,6 +62,7 @@ __all__ = [
 
 logger = logging.getLogger("icefusion")
 
+_TABLES = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__]
 _LOCK_WAIT = {
     "postgresql": "SET LOCAL lock_timeout = '10s'",
     "mysql": "SET SESSION innodb_lock_wait_timeout = 10",
@@ -77,13 +78,25 @@ class Move:
         base: The newest known state, or the first state of a table that is to be created.
         updates: What changes.
         requirements: What must still hold for it, for catalogs that compare no pointers.
-        drops: Whether the table goes out of the catalog instead; only where `can_drop_in_swap`.
+        drops: Whether the table goes out of the catalog instead; only where `can_change_names`.
+        renamed: The table under the name that it gets; None where it keeps its own. Only where `can_change_names`.
     """
 
     base: TableHandle | StagedTable
     updates: tuple[TableUpdate, ...]
     requirements: tuple[TableRequirement, ...]
     drops: bool = False
+    renamed: TableHandle | None = None
+
+    @property
+    def handle(self) -> TableHandle:
+        """The state that it starts from."""
+        return self.base.handle if isinstance(self.base, StagedTable) else self.base
+
+    @property
+    def base_identifier(self) -> tuple[str, ...] | None:
+        """The name that the table is there under; None where it is to be created."""
+        return None if isinstance(self.base, StagedTable) else self.base.identifier
 
 
 @dataclass(frozen=True)
@@ -167,11 +180,10 @@ def hold_rows(
         if wait is not None:
             connection.exec_driver_sql(wait)
         lock_namespaces(connection, catalog, namespaces)
-        table = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__]
         for identifier in sorted(identifiers):
             # A change that changes nothing locks the row (or all of SQLite's file) on every database.
-            rows = update(table).where(*row_filter(catalog.name, identifier))
-            connection.execute(rows.values(metadata_location=table.c.metadata_location))
+            rows = update(_TABLES).where(*row_filter(catalog.name, identifier))
+            connection.execute(rows.values(metadata_location=_TABLES.c.metadata_location))
     except Exception:  # without the lock it is decided by the race
         connection.invalidate()
         connection.close()
@@ -183,13 +195,8 @@ def hold_rows(
     return HeldRows(connection, transaction)
 
 
-def can_drop_in_swap(client: CatalogClient) -> bool:
-    """Whether a table can be dropped together with changes to others, all or none."""
-    return isinstance(client.catalog, SqlCatalog)
-
-
-def can_change_namespaces(client: CatalogClient) -> bool:
-    """Whether namespaces can be made, altered and dropped together with changes to tables, all or none."""
+def can_change_names(client: CatalogClient) -> bool:
+    """Whether tables can be dropped and renamed, and namespaces changed, together with other changes, all or none."""
     return isinstance(client.catalog, SqlCatalog)
 
 
@@ -215,7 +222,7 @@ def swap(
         clock: Tells the time of the change.
         held: The lock on the tables' rows, where there is one.
         asking: Called right before the catalog is asked: whatever interrupts it afterwards, it may have landed.
-        namespaces: What happens to namespaces; only where `can_change_namespaces`.
+        namespaces: What happens to namespaces; only where `can_change_names`.
 
     Raises:
         StorageError: A metadata file could not be written; nothing landed.
@@ -267,11 +274,11 @@ class _SqlSwap:
 
     def _stage(self, move: Move) -> TableHandle:
         """Write the metadata file of the next state."""
-        staged = isinstance(move.base, StagedTable)
-        handle = move.base.handle if isinstance(move.base, StagedTable) else move.base
+        staged, handle = isinstance(move.base, StagedTable), move.handle
         base_location = None if staged else handle.metadata_location
+        target = move.renamed or handle
         if move.drops or (not move.updates and not staged):
-            return handle
+            return target.with_state(handle.metadata, handle.metadata_location)
         metadata = apply_updates(handle.metadata, move.updates, base_location=base_location, clock=self._clock)
         location = next_metadata_location(metadata, base_location)
         self._written.append((handle, location))
@@ -281,7 +288,7 @@ class _SqlSwap:
             raise
         except Exception as exc:  # any store's own errors
             raise StorageError(f"{location}: the metadata of {handle.name} could not be written: {exc}") from exc
-        return handle.with_state(metadata, location)
+        return target.with_state(metadata, location)
 
     def _execute(self, moves: Sequence[Move], states: Sequence[TableHandle]) -> SwapOutcome:
         committed = False
@@ -323,35 +330,74 @@ class _SqlSwap:
         catalog = self._catalog
         lock_namespaces(connection, catalog, self._namespaces)
         error = apply_changes(connection, catalog, self._namespaces)
-        # Tables are moved in one order everywhere, so that two such transactions cannot wait for each other.
-        for move, state in sorted(pairs, key=lambda pair: pair[1].identifier) if error is None else ():
-            lost = self._point(connection, move, state)
-            if lost is not None:
-                return lost
-        arrived = [state.identifier for move, state in pairs if isinstance(move.base, StagedTable)]
+        if error is None:
+            failed = self._move_rows(connection, pairs)
+            if failed is not None:
+                return failed
+        arrived = [state.identifier for move, state in pairs if state.identifier != move.base_identifier]
         error = error or find_missing(connection, catalog, [each[:-1] for each in arrived], arrived)
         error = error or apply_drops(connection, catalog, self._namespaces)
         return None if error is None else Refused(error)
 
-    def _point(self, connection: Connection, move: Move, state: TableHandle) -> Lost | Refused | None:
-        table = SqlCatalogBaseTable.metadata.tables[IcebergTables.__tablename__]
-        if isinstance(move.base, StagedTable):
+    def _move_rows(self, connection: Connection, pairs: Sequence[tuple[Move, TableHandle]]) -> Lost | Refused | None:
+        """Write the rows of tables: first of those that are there, then of those that come under a name.
+
+        A name may be given up by one table and taken by another, so a table that takes such a name waits under one that
+        nobody has.
+        """
+        given_up = {move.base_identifier for move, _ in pairs if move.drops or move.renamed is not None}
+        waiting: list[tuple[tuple[str, ...], TableHandle, str | None]] = []
+        # Tables are moved in one order everywhere, so that two such transactions cannot wait for each other.
+        for move, state in sorted(pairs, key=lambda pair: pair[0].handle.identifier):
+            if isinstance(move.base, StagedTable):
+                waiting.append((state.identifier, state, None))
+                continue
+            aside = uuid.uuid4().hex if move.renamed is not None and state.identifier in given_up else None
+            if aside is not None:
+                waiting.append((state.identifier, state, aside))
+            failed = self._point(connection, move.base, move, state, aside)
+            if failed is not None:
+                return failed
+        for _, state, aside in sorted(waiting, key=lambda each: each[0]):
+            failed = self._put(connection, state, aside)
+            if failed is not None:
+                return failed
+        return None
+
+    def _point(
+        self, connection: Connection, base: TableHandle, move: Move, state: TableHandle, aside: str | None
+    ) -> Lost | Refused | None:
+        """Point the row of a table that is there to its next state, under its name, its new one, or for now another."""
+        rows = (*row_filter(self._catalog.name, base.identifier), _TABLES.c.metadata_location == base.metadata_location)
+        if move.drops:
+            statement: Delete | Update = delete(_TABLES).where(*rows)
+        else:
+            new = _name(state, aside) if move.renamed is not None else {}
+            if move.updates or move.renamed is None:
+                new |= {
+                    "metadata_location": state.metadata_location,
+                    "previous_metadata_location": base.metadata_location,
+                }
+            statement = update(_TABLES).where(*rows).values(new)
+        try:
+            changed = connection.execute(statement).rowcount
+        except IntegrityError:
+            return Refused(translate(TableAlreadyExistsError(), f"table {state.name}"))
+        return None if changed == 1 else Lost(f"table {base.name} was changed by another commit")
+
+    def _put(self, connection: Connection, state: TableHandle, aside: str | None) -> Refused | None:
+        """Put a table under its name: a new one, or one that was set aside."""
+        if aside is None:
             namespace = ".".join(state.identifier[:-1])
             row = self._catalog._create_table_row(namespace, state.identifier[-1], state.metadata_location)
-            try:
-                connection.execute(insert(table).values(**row))
-            except IntegrityError:
-                return Refused(translate(TableAlreadyExistsError(), f"table {state.name}"))
-            return None
-        base = move.base.metadata_location
-        rows = (*row_filter(self._catalog.name, state.identifier), table.c.metadata_location == base)
-        if move.drops:
-            statement: Delete | Update = delete(table).where(*rows)
+            statement: Insert | Update = insert(_TABLES).values(**row)
         else:
-            new = {"metadata_location": state.metadata_location, "previous_metadata_location": base}
-            statement = update(table).where(*rows).values(new)
-        if connection.execute(statement).rowcount != 1:
-            return Lost(f"table {state.name} was changed by another commit")
+            rows = row_filter(self._catalog.name, (*state.identifier[:-1], aside))
+            statement = update(_TABLES).where(*rows).values(_name(state, None))
+        try:
+            connection.execute(statement)
+        except IntegrityError:
+            return Refused(translate(TableAlreadyExistsError(), f"table {state.name}"))
         return None
 
     def _discard(self) -> None:
@@ -359,12 +405,19 @@ class _SqlSwap:
             delete_files(handle.io, [location])
 
     def _settle(self, moves: Sequence[Move], states: Sequence[TableHandle]) -> None:
+        for move in moves:
+            if move.drops or move.renamed is not None:
+                self._client.forget(move.handle.identifier)
         for move, state in zip(moves, states, strict=True):
             if move.drops:
-                self._client.forget(state.identifier)
                 continue
             self._client.remember(state)
             delete_files(state.io, dropped_metadata_files(move.base.metadata, state.metadata))
+
+
+def _name(state: TableHandle, aside: str | None) -> dict[str, str]:
+    """The columns of a row that hold its table's name."""
+    return {"table_namespace": ".".join(state.identifier[:-1]), "table_name": aside or state.identifier[-1]}
 
 
 def _swap_one(client: CatalogClient, move: Move) -> SwapOutcome:

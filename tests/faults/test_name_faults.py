@@ -1,4 +1,4 @@
-"""A fault at each step of transactions that change namespaces: all of it lands or nothing, and the answer is true."""
+"""A fault at each step of transactions that change names: all of it lands or nothing, and the answer is true."""
 
 from __future__ import annotations
 
@@ -43,6 +43,11 @@ BLOCKS = {
     "with_tables": block(
         *CHANGES, "CREATE TABLE new.c AS SELECT 7 AS id", "INSERT INTO ns.t VALUES (8)", "DROP TABLE ns.u"
     ),
+    "renamed": block("ALTER TABLE ns.t RENAME TO s"),
+    "moved": block(
+        CHANGES[0], "ALTER TABLE ns.t RENAME TO new.t", "INSERT INTO new.t VALUES (8)", "ALTER TABLE ns.u RENAME TO t"
+    ),
+    "anew": block("ALTER TABLE ns.t RENAME TO s", "CREATE TABLE ns.t AS SELECT id FROM ns.s", "DROP TABLE ns.u"),
 }
 
 
@@ -101,14 +106,51 @@ def test_a_fault_at_each_step(warehouse, name, kind) -> None:
     assert {"sql COMMIT", "sql COMMITTED"} <= struck
 
 
-def test_a_commit_whose_answer_is_lost_is_found_in_the_catalog(warehouse) -> None:
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_commit_whose_answer_is_lost_is_found_in_the_catalog(warehouse, name) -> None:
     warehouse.reset()
+    before = look(warehouse)
     faults = Faults()
     with warehouse.connect(faults) as session:
         faults.arm("reset", 1, only=("sql COMMITTED",))
-        BLOCKS["all"](session)
+        BLOCKS[name](session)
         assert faults.struck == "sql COMMITTED"
-    assert "new" in {row[0] for row in look(warehouse)[0]}
+    assert look(warehouse) != before
+
+
+def test_a_lost_answer_is_not_taken_for_success_where_the_table_has_another_name_now(warehouse) -> None:
+    warehouse.reset()
+    faults = Faults()
+    with warehouse.connect(faults) as session, ice.connect(warehouse.folder) as other:
+        session.sql("BEGIN; ALTER TABLE ns.t RENAME TO s")
+        meanwhile(faults, lambda: other.sql("ALTER TABLE ns.s RENAME TO x"))
+        with pytest.raises(ice.CommitStateUnknownError, match=r"ns\.s"):
+            session.sql("COMMIT")
+
+
+def test_a_lost_answer_is_told_by_the_rows_under_the_new_name(warehouse) -> None:
+    warehouse.reset()
+    faults = Faults()
+    with warehouse.connect(faults) as session, ice.connect(warehouse.folder) as other:
+        session.sql("BEGIN; ALTER TABLE ns.t RENAME TO s; INSERT INTO ns.s VALUES (8)")
+        meanwhile(faults, lambda: other.sql("INSERT INTO ns.s VALUES (9); CREATE TABLE ns.t (id INT)"))
+        session.sql("COMMIT")
+        assert session.sql("SELECT id FROM ns.s ORDER BY id").fetchall() == [(1,), (8,), (9,)]
+
+
+def meanwhile(faults: Faults, rival: Callable[[], object]) -> None:
+    """Lose the answer to the next COMMIT, and let somebody else be there before this side can look."""
+    faults.arm("reset", 1, only=("sql COMMITTED",))
+    step = faults.step
+
+    def then(name: str) -> None:
+        try:
+            step(name)
+        except ConnectionResetError:
+            rival()
+            raise
+
+    faults.step = then  # type: ignore[method-assign]
 
 
 def test_a_lost_answer_is_not_taken_for_success_where_the_catalog_shows_something_else(warehouse) -> None:
@@ -116,18 +158,7 @@ def test_a_lost_answer_is_not_taken_for_success_where_the_catalog_shows_somethin
     faults = Faults()
     with warehouse.connect(faults) as session, ice.connect(warehouse.folder) as other:
         session.sql("BEGIN; CREATE NAMESPACE new WITH PROPERTIES ('mine' = '1')")
-        faults.arm("reset", 1, only=("sql COMMITTED",))
-        step = faults.step
-
-        def then(name: str) -> None:
-            try:
-                step(name)
-            except ConnectionResetError:
-                # Somebody else is there before this side can look.
-                other.sql("ALTER NAMESPACE new SET PROPERTIES ('yours' = '1')")
-                raise
-
-        faults.step = then  # type: ignore[method-assign]
+        meanwhile(faults, lambda: other.sql("ALTER NAMESPACE new SET PROPERTIES ('yours' = '1')"))
         with pytest.raises(ice.CommitStateUnknownError, match="new") as caught:
             session.sql("COMMIT")
         assert "look whether new" in caught.value.hint
