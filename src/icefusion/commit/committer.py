@@ -27,7 +27,6 @@ from uuid import UUID
 
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table.metadata import TableMetadata
-from sqlalchemy.exc import SQLAlchemyError
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
@@ -351,8 +350,8 @@ class Committer:
             suspect = request.may_have_landed or asked_before
             try:
                 landed = suspect and self._all_landed(request, heads)
-            except SQLAlchemyError as error:
-                attempts.failed(str(error), away=cannot_be_reached(error))
+            except IcefusionError as error:
+                attempts.failed(error.message, away=cannot_be_reached(error))
                 return None
             if landed:
                 self._committed(request, found, attempts)

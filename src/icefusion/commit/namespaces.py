@@ -15,9 +15,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pyiceberg.catalog.sql import IcebergNamespaceProperties, IcebergTables, SqlCatalog, SqlCatalogBaseTable
-from sqlalchemy import Connection, delete, insert, or_, select, update
+from sqlalchemy import Connection, Select, delete, insert, or_, select, update
 
 from icefusion.commit.operations import NamespaceChange
+from icefusion.commit.translate import translated
 from icefusion.errors import (
     CommitConflictError,
     IcefusionError,
@@ -148,10 +149,14 @@ def stand(catalog: SqlCatalog, changes: Sequence[NamespaceChange]) -> bool:
     """Whether all namespaces are as changes would have left them.
 
     Only asked where they may have landed without an answer: it cannot be told apart from somebody else doing the same.
+
+    Raises:
+        CatalogError: It cannot be asked.
     """
-    with catalog.engine.connect() as connection, connection.begin():
+    names = ", ".join(change.name for change in changes)
+    with translated(f"namespaces {names}"), catalog.engine.connect() as connection, connection.begin():
         for change in changes:
-            now = _read(connection, catalog, change.identifier, sharing=False)
+            now = _read(connection, catalog, change.identifier)
             if change.drops:
                 if now:
                     return False
@@ -170,13 +175,17 @@ def _own_rows(catalog: SqlCatalog, namespace: tuple[str, ...]) -> tuple[Any, ...
     return _PROPERTIES.c.catalog_name == catalog.name, _PROPERTIES.c.namespace == ".".join(namespace)
 
 
-def _read(
-    connection: Connection, catalog: SqlCatalog, namespace: tuple[str, ...], *, sharing: bool = True
-) -> dict[str, str]:
-    """The properties of a namespace as they are now, and not as they were when the transaction began."""
+def _newest(connection: Connection, query: Select[Any]) -> Select[Any]:
+    """A query that sees what is there now, and not what was there when the transaction began to read."""
+    # PostgreSQL reads so anyway, and where SQLite's file is locked nobody has written since.
+    return query.with_for_update(read=True) if connection.dialect.name in ("mysql", "mariadb") else query
+
+
+def _read(connection: Connection, catalog: SqlCatalog, namespace: tuple[str, ...]) -> dict[str, str]:
+    """The properties of a namespace."""
     columns = _PROPERTIES.c
     query = select(columns.property_key, columns.property_value).where(*_own_rows(catalog, namespace))
-    rows = connection.execute(query.with_for_update(read=True) if sharing else query)
+    rows = connection.execute(_newest(connection, query))
     return {row.property_key: row.property_value for row in rows}
 
 
@@ -194,12 +203,12 @@ def _is_implied(
         _TABLES.c.catalog_name == catalog.name, within
     )
     own = {(".".join(each[:-1]), each[-1]) for each in without}
-    if any(tuple(row) not in own for row in connection.execute(tables.with_for_update(read=True))):
+    if any(tuple(row) not in own for row in connection.execute(_newest(connection, tables))):
         return True
     deeper = select(_PROPERTIES.c.namespace).where(
         _PROPERTIES.c.catalog_name == catalog.name, _PROPERTIES.c.namespace.like(below, escape="!")
     )
-    return connection.execute(deeper.limit(1)).first() is not None
+    return connection.execute(_newest(connection, deeper.limit(1))).first() is not None
 
 
 def _conflict(change: NamespaceChange, reason: str) -> CommitConflictError:
