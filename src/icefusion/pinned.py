@@ -3,6 +3,9 @@
 A name is looked up once. From then on it stands for the table in the state in which it was found, for as long as the
 transaction lasts, and for all spellings of it. What a transaction did to a table's metadata is part of that state, so
 its statements see their own columns; the rows that it staged are kept for each branch.
+
+Tables are known by the names that they have in the transaction. A name that it has taken from a table of the catalog,
+by dropping or renaming it, stands for nothing until another table gets it, whatever the catalog says.
 """
 
 from __future__ import annotations

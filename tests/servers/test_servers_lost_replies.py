@@ -222,3 +222,45 @@ def test_a_server_that_takes_the_commit_and_never_answers_is_not_waited_for_with
         assert spoiled.happened.is_set()
         assert broken.rows() == [1, 2]
         assert result.snapshot_id == broken.table().metadata.current_snapshot_id
+
+
+NAMES = (
+    "BEGIN; CREATE NAMESPACE made WITH PROPERTIES ('a' = '1'); ALTER TABLE ns.t RENAME TO made.s; "
+    "ALTER NAMESPACE ns SET PROPERTIES ('b' = '2'); COMMIT"
+)
+
+
+def _names(broken: Broken) -> tuple[set[str], list[str], dict[str, str]]:
+    """Namespaces, tables and the properties of a namespace, without the proxy."""
+    catalog = broken.direct.pyiceberg()
+    found = [".".join(each) for each in catalog.list_namespaces()]
+    tables = sorted(".".join(table) for namespace in found for table in catalog.list_tables(namespace))
+    return set(found), tables, dict(catalog.load_namespace_properties("ns"))
+
+
+NAMES_BEFORE = ({"ns"}, ["ns.t"], {"exists": "true"})
+NAMES_AFTER = ({"made", "ns"}, ["made.s"], {"exists": "true", "b": "2"})
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("action", ["cut_reply", "lose_request"])
+def test_names_whose_change_lost_its_reply_are_recognised_or_changed_anew(
+    broken_postgres: Broken, action: Action
+) -> None:
+    spoiled = broken_postgres.proxy.spoil(broken_postgres.commit, action)
+    broken_postgres.sql(NAMES)
+    assert spoiled.happened.is_set()
+    assert _names(broken_postgres) == NAMES_AFTER
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(("action", "seen"), [("cut_reply", NAMES_AFTER), ("lose_request", NAMES_BEFORE)])
+def test_names_whose_change_cannot_be_looked_up_are_of_unknown_outcome(
+    broken_postgres: Broken, action: Action, seen: tuple[set[str], list[str], dict[str, str]]
+) -> None:
+    spoiled = broken_postgres.proxy.spoil(broken_postgres.commit, action, then_down=True)
+    with pytest.raises(icefusion.CommitStateUnknownError, match=r"made\.s, made, ns") as caught:
+        broken_postgres.sql(NAMES)
+    assert spoiled.happened.is_set()
+    assert "all of it landed, or nothing" in caught.value.hint
+    assert _names(broken_postgres) == seen
