@@ -96,6 +96,10 @@ class StagedNamespaces:
         state = self._of(client).get(tuple(namespace))
         return None if state is None else state.properties
 
+    def has_changes(self, client: CatalogClient) -> bool:
+        """Whether anything was done to the namespaces of a catalog."""
+        return bool(self._of(client))
+
     def _of(self, client: CatalogClient) -> dict[tuple[str, ...], _State]:
         """What was done to the namespaces of one catalog, by their plain identifiers."""
         return {tuple(key): state for key, (owner, state) in self._states.items() if owner is client}

@@ -273,9 +273,32 @@ class PinnedTables:
                 ) from None
             place = self._find_branch(name)
             if place is None:
+                self._check_namespace(name)
                 raise
             return place
         return self._pin_found(handle)
+
+    def _check_namespace(self, name: Name) -> None:
+        """Say of a table that is not there what this transaction did to its namespace, if it did anything.
+
+        Raises:
+            TableNotFoundError: It did.
+        """
+        client = self._owner_of_name(name)
+        if not self.namespaces.has_changes(client):
+            return
+        identifier = self.client.split(name)
+        namespace, text = self.namespaces.find(client, identifier[:-1]), f"table {client.full_name(identifier)}"
+        if namespace is None:
+            raise TableNotFoundError(
+                f"{text} does not exist: no namespace {'.'.join(identifier[:-1])!r}",
+                hint=f"namespaces here: {', '.join('.'.join(each) for each in self.namespaces.children(client)[:10])}",
+            )
+        tables = [table[-1] for table in self.list_tables(client, namespace)]
+        raise TableNotFoundError(
+            f"{text} does not exist",
+            hint=f"tables in {'.'.join(namespace)}: {', '.join(tables[:10]) or 'none yet'}",
+        )
 
     def _pin_found(self, handle: TableHandle) -> Place:
         """Pin what the catalog has under a name, unless this transaction has taken the name away from it.
@@ -413,10 +436,16 @@ class PinnedTables:
             NamespaceNotFoundError: There is no namespace for it.
             TableNotFoundError: The name has one part only.
         """
-        identifier = self.client.split(name)
-        client = self.client.of(name) if isinstance(self.client, SessionCatalogs) else self.client
+        client, identifier = self._owner_of_name(name), self.client.split(name)
         namespace = self.namespaces.require(client, identifier[:-1])
         return client.marked((*namespace, identifier[-1])), self.namespaces.made(client, namespace)
+
+    def has_namespace_of(self, name: Name) -> bool:
+        """Whether a table of a name would have a namespace to be in."""
+        return self.namespaces.find(self._owner_of_name(name), self.client.split(name)[:-1]) is not None
+
+    def _owner_of_name(self, name: Name) -> CatalogClient:
+        return self.client.of(name) if isinstance(self.client, SessionCatalogs) else self.client
 
     def usual_location(self, handle: TableHandle) -> str | None:
         """Where the catalog would put a table of this name; None where only its server knows."""

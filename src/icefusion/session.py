@@ -20,7 +20,7 @@ from icefusion.bridge.manifests import MAX_KEPT_BYTES, ManifestReader
 from icefusion.catalog_views import CatalogViews
 from icefusion.changes.execute import ChangeExecutor, Given, Progress
 from icefusion.clock import Clock, SystemClock
-from icefusion.commit.catalog import CatalogClient
+from icefusion.commit.catalog import CatalogClient, TableHandle
 from icefusion.commit.catalogs import SessionCatalogs, SessionCommitter
 from icefusion.commit.opening import existing_warehouse, open_any
 from icefusion.commit.pools import PoolStats
@@ -193,8 +193,8 @@ class Session:
             client.name,
             self._columns_of,
             lambda query: self._with_versions(query, None),
-            has_table=lambda name: client.find_named(name) is not None,
-            has_namespace=lambda name: client.find_namespace(client.split(name)[:-1]) is not None,
+            has_table=lambda name: self._seen().has_table(name),
+            has_namespace=lambda name: self._seen().has_namespace_of(name),
         )
         kept_views = CatalogViews(
             client,
@@ -708,8 +708,16 @@ class Session:
         """
         self._require_open()
         table = IcebergTable(self, name)
-        self._new_state().pin(parse_name(name))  # a wrong name should be told now, and not at the first change
+        self._handle(parse_name(name))  # a wrong name should be told now, and not at the first change
         return table
+
+    def _handle(self, name: st.Name) -> TableHandle:
+        """The table that a name stands for now, on this thread."""
+        return self._seen().pin(name).handle
+
+    def _seen(self) -> TransactionState:
+        """What the transaction that is open on this thread sees; or what there is now, if none is open."""
+        return self._current or self._new_state()
 
     def register_table(self, name: str, metadata_location: str) -> IcebergTable:
         """Make a table known to the catalog by the metadata file that it stands at.

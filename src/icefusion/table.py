@@ -125,7 +125,7 @@ class IcebergTable(TableHistory):
             raise ConfigurationError(f"limit: expected a number of rows, found {limit!r}")
         listed = "*"
         if columns is not None:
-            known = self._session._client.resolve(self._name).metadata.schema().as_struct().fields
+            known = self._session._handle(self._name).metadata.schema().as_struct().fields
             names = [
                 exact_column(Identifier(name), [field.name for field in known], self.name, None, 0) for name in columns
             ]

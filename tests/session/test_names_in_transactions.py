@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 import pytest
 
 import icefusion as ice
@@ -56,6 +57,17 @@ def test_a_renamed_table_is_found_by_its_new_name_alone(t, other, outside) -> No
         other.sql("SELECT * FROM ns.t")
     t.sql("INSERT INTO ns.s VALUES (3, 'c')")
     assert ids(other, "ns.S") == [1, 2, 3]
+
+
+def test_methods_of_tables_take_the_names_of_the_block(t) -> None:
+    with t.transaction() as tx:
+        tx.sql("ALTER TABLE ns.t RENAME TO s; ALTER TABLE ns.s ADD COLUMN n INT; CREATE TABLE ns.made (id BIGINT)")
+        t.table("ns.s").update({"n": 7}, "id = 2")
+        t.table("ns.made").append(pa.table({"id": [5]}))
+        assert t.table("ns.s").scan("n IS NOT NULL", columns=["id", "n"]).fetchall() == [(2, 7)]
+        with pytest.raises(ice.TableNotFoundError):
+            t.table("ns.t")
+    assert (ids(t, "ns.s"), ids(t, "ns.made")) == ([1, 2], [5])
 
 
 def test_a_rollback_gives_the_name_back(t, outside) -> None:

@@ -173,6 +173,9 @@ def test_a_namespace_that_is_dropped_can_be_made_anew(session, folder) -> None:
 def test_a_statement_that_fails_leaves_the_block_as_it_was(session, folder) -> None:
     with session.transaction() as tx:
         tx.sql("CREATE NAMESPACE n")
+        with pytest.raises(ice.TableNotFoundError, match=r"n\.t does not exist\n") as caught:
+            tx.sql("SELECT * FROM n.t")
+        assert caught.value.hint == "tables in n: none yet"
         for text, error in (
             ("CREATE NAMESPACE N", ice.NamespaceExistsError),
             ("CREATE NAMESPACE ns", ice.NamespaceExistsError),
@@ -182,6 +185,15 @@ def test_a_statement_that_fails_leaves_the_block_as_it_was(session, folder) -> N
             with pytest.raises(error):
                 tx.sql(text)
     assert properties(folder, "n") == {"exists": "true"}
+
+
+def test_views_of_the_session_may_lie_where_the_block_makes_a_place(session) -> None:
+    with session.transaction() as tx:
+        tx.sql("CREATE NAMESPACE n; CREATE TABLE n.t AS SELECT 1 AS id; CREATE VIEW n.v AS SELECT * FROM n.t")
+        with pytest.raises(ice.TableExistsError):
+            tx.sql("CREATE VIEW n.t AS SELECT 1 AS id")
+        assert tx.sql("SELECT * FROM n.v").fetchall() == [(1,)]
+    assert session.sql("SELECT * FROM n.v").fetchall() == [(1,)]
 
 
 # Against others
