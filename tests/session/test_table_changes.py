@@ -83,6 +83,23 @@ def test_states_are_ids_refs_times_and_parameters(t) -> None:
     assert len(t.table("ns.t").changes(None, at, filter="id > $n", params={"n": 1}).fetchall()) == 1
 
 
+@pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
+def test_columns_may_have_any_names(session, mode) -> None:
+    session.sql('CREATE TABLE ns.t ("Select" BIGINT, "A" STRING, "my col" INT, "B" STRUCT<"A": INT, "?n?": INT>)')
+    session.sql("INSERT INTO ns.t VALUES (1, 'x', 5, {'A': 1, '?n?': 2}), (2, 'y', NULL, NULL)")
+    session.sql('UPDATE ns.t SET "my col" = 7 WHERE "Select" = 1', write_mode=mode)
+    session.sql("DELETE FROM ns.t WHERE A = 'y'", write_mode=mode)
+    assert [(*row[:3], *row[-2:]) for row in told(session)] == [
+        (1, "x", 5, "INSERT", 0),
+        (2, "y", None, "INSERT", 0),
+        (1, "x", 5, "DELETE", 1),
+        (1, "x", 7, "INSERT", 1),
+        (2, "y", None, "DELETE", 2),
+    ]
+    rows = session.sql("SELECT k, c FROM table_changes('ns.t') AS t (c, a, m, s, k, o, i, ts) WHERE o = 2").fetchall()
+    assert rows == [("DELETE", 2)]
+
+
 def test_a_branch_tells_of_its_own(t) -> None:
     t.sql("ALTER TABLE ns.t CREATE BRANCH b")
     t.sql("INSERT INTO ns.t.branch_b VALUES (9, 'i')")

@@ -272,7 +272,8 @@ def _told(log: Changelog, step: Step, number: int, columns: str, views: dict[str
 
 def _without(columns: str, one: str, other: str) -> Query:
     """The rows of one view whose places are not in the other."""
-    same = " AND ".join(f"a.{key} = b.{key}" for key in map(quote_identifier, (FILE_COLUMN, POSITION_COLUMN)))
+    keys = map(quote_identifier, (FILE_COLUMN, POSITION_COLUMN))
+    same = " AND ".join(f'"a".{key} = "b".{key}' for key in keys)  # in quotes: a column may be called A
     return compose(
         f"SELECT {columns} FROM ", table_piece(one, "a"), " LEFT ANTI JOIN ", table_piece(other, "b"), f" ON {same}"
     )
