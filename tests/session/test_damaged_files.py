@@ -11,10 +11,12 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 import icefusion as ice
 from icefusion.errors import IcefusionError, StorageError
+from icefusion.query.generated import make_batch
 
 KINDS = ["metadata", "manifest list", "manifest", "delete manifest", "data file", "delete file"]
 STATEMENTS = [
@@ -196,3 +198,11 @@ def test_metadata_that_contradicts_itself_is_told(warehouse: Path) -> None:
         path.write_text(json.dumps({**sound, key: value}))
         error = attempt(warehouse, "SELECT * FROM ns.t")
         assert isinstance(error, IcefusionError), key
+
+
+@pytest.mark.parametrize("number", [2**40, 2**70])
+def test_a_number_beyond_its_type_is_damage(number: int) -> None:
+    schema = pa.schema([("spec_id", pa.int32())])
+    with pytest.raises(StorageError, match="column spec_id: what the table's metadata says makes no sense") as caught:
+        make_batch(schema, ["spec_id"], {"spec_id": lambda _: [number]})
+    assert "FOR VERSION AS OF" in caught.value.hint

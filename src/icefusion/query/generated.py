@@ -29,6 +29,7 @@ from pyiceberg.types import NestedField, PrimitiveType, UUIDType
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.schema import assign_ids
+from icefusion.errors import IcefusionError, StorageError
 from icefusion.query.columns import read_type
 from icefusion.query.sources import Source
 from icefusion.query.survivors import sealed
@@ -161,12 +162,24 @@ def arrow_schema(fields: Schema) -> pa.Schema:
 def make_batch(
     schema: pa.Schema, wanted: Sequence[str], makers: Mapping[str, Callable[[pa.DataType], Any]]
 ) -> pa.RecordBatch:
-    """A batch of the wanted columns. A maker gives an array of the type it is told, or values for one."""
+    """A batch of the wanted columns. A maker gives an array of the type it is told, or values for one.
+
+    Raises:
+        StorageError: What it is made from is damaged.
+    """
     arrays = []
     for name in wanted:
         kind = schema.field(name).type
-        made = makers[name](kind)
-        arrays.append(made if isinstance(made, pa.Array) else pa.array(made, kind))
+        try:
+            made = makers[name](kind)
+            arrays.append(made if isinstance(made, pa.Array) else pa.array(made, kind))
+        except IcefusionError:
+            raise
+        except Exception as exc:  # a number beyond its type, and what else a damaged file may say
+            raise StorageError(
+                f"column {name}: what the table's metadata says makes no sense: {exc}",
+                hint="a manifest is damaged; restore it, or read an earlier snapshot: FOR VERSION AS OF",
+            ) from exc
     return pa.RecordBatch.from_arrays(arrays, schema=pa.schema([schema.field(name) for name in wanted]))
 
 
