@@ -11,7 +11,7 @@ from fault_bench import INTERRUPTS, POINTS_OF_NO_RETURN, Faults, Warehouse
 
 import icefusion as ice
 
-STEPS_MAX = 120
+STEPS_MAX = 400
 
 
 def prepare(session: ice.Session) -> None:
