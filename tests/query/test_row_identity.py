@@ -186,8 +186,10 @@ def test_deletes_reach_the_files_of_the_open_transaction(catalog: SqlCatalog, en
     view = replace(view_of(table), staged=(staged,), deleted=deleted)
     found = run(engine, "SELECT id FROM ns.t ORDER BY id", {"ns.t": view})
     assert found["id"].to_pylist() == [1, 2, 3, 5]
-    view = replace(view, removed=frozenset({staged.file_path}))
-    assert run(engine, "SELECT id FROM ns.t ORDER BY id", {"ns.t": view})["id"].to_pylist() == [1, 2]
+    (own,) = table.inspect.files()["file_path"].to_pylist()
+    # A file that waits may be one that the snapshot has had: what was removed is of the snapshot alone.
+    view = replace(view, removed=frozenset({own, staged.file_path}))
+    assert run(engine, "SELECT id FROM ns.t ORDER BY id", {"ns.t": view})["id"].to_pylist() == [3, 5]
 
 
 def test_one_name_cannot_stand_for_two_views(case: tuple[Engine, Model]) -> None:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import decimal
+import uuid
 from pathlib import Path
 
 import pyarrow as pa
@@ -302,3 +303,113 @@ def test_files_are_out_of_reach_where_files_are_not_allowed(folder, files) -> No
         session.sql("CREATE NAMESPACE ns; CREATE TABLE ns.t (id BIGINT)")
         with pytest.raises(ice.UnsupportedStatementError, match="add_files"):
             session.sql(f"CALL system.add_files('ns.t', '{path}')")
+
+
+def test_another_name_of_a_file_is_no_other_file(session, outside, files) -> None:
+    session.sql("CREATE TABLE ns.t (id BIGINT)")
+    path = Path(write(files / "1.parquet", pa.table({"id": [1]})))
+    (files / "inner").mkdir()
+    (files / "link.parquet").symlink_to(path)
+    names = [str(files / "inner" / ".." / path.name), str(files / "link.parquet"), path.as_uri(), f"file:{path}"]
+    assert session.table("ns.t").add_files([str(path), *names]) == 1
+    for name in names:
+        with pytest.raises(ice.SchemaError, match="already"):
+            session.table("ns.t").add_files(name)
+    assert outside.ids() == [1]
+
+
+def test_what_a_transaction_took_away_it_may_add_again(session, outside, files) -> None:
+    session.sql("CREATE TABLE ns.t (id BIGINT)")
+    path = write(files / "1.parquet", pa.table({"id": [1]}))
+    session.table("ns.t").add_files(path)
+    with session.transaction() as tx:
+        tx.sql("TRUNCATE TABLE ns.t")
+        tx.sql("CALL system.add_files('ns.t', ?)", [path])
+        with pytest.raises(ice.SchemaError, match="already"):  # one commit adds a file once, come what may
+            tx.sql("CALL system.add_files('ns.t', ?, check_duplicate_files => false)", [path])
+        assert tx.sql("SELECT * FROM ns.t").fetchall() == [(1,)]
+    assert outside.ids() == [1]
+    assert session.sql("SELECT * FROM ns.t").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("mode", ["copy-on-write", "merge-on-read"])
+def test_rows_of_a_file_that_was_added_twice_count_twice(session, outside, files, mode) -> None:
+    session.sql("CREATE TABLE ns.t (id BIGINT)")
+    path = write(files / "1.parquet", pa.table({"id": [1, 2]}))
+    for _ in range(2):
+        session.sql("CALL system.add_files('ns.t', ?, check_duplicate_files => false)", [path])
+    count = "SELECT id, count(*) FROM ns.t GROUP BY id ORDER BY id"
+    assert session.sql(count).fetchall() == [(1, 2), (2, 2)]
+    session.sql("DELETE FROM ns.t WHERE id = 1", write_mode=mode)
+    assert session.sql(count).fetchall() == [(2, 2)]
+    assert outside.ids() == [2, 2]
+    told = "SELECT id, _change_type, _change_ordinal FROM table_changes('ns.t') ORDER BY 3, 1"
+    inserts = [(number, "INSERT", ordinal) for ordinal in (0, 1) for number in (1, 2)]
+    assert session.sql(told).fetchall() == [*inserts, (1, "DELETE", 2), (1, "DELETE", 2)]
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\x7fb", "a#?%20*[1]b"])
+def test_files_may_have_any_names(session, files, name) -> None:
+    session.sql("CREATE TABLE ns.t (id BIGINT)")
+    session.table("ns.t").add_files(write(files / f"{name}.parquet", pa.table({"id": [1, 2]})))
+    assert session.sql("SELECT id FROM ns.t WHERE id > 1").fetchall() == [(2,)]
+    assert session.sql("UPDATE ns.t SET id = 3 WHERE id = 1", write_mode="merge-on-read").rows_updated == 1
+    assert session.sql("SELECT id FROM ns.t ORDER BY id").fetchall() == [(2,), (3,)]
+
+
+def test_a_damaged_column_is_an_error_of_storage(session, outside, files) -> None:
+    options = {"compression": "none", "use_dictionary": False, "write_statistics": False}
+    path = Path(write(files / "1.parquet", pa.table({"id": list(range(1000))}), **options))
+    data = bytearray(path.read_bytes())
+    data[4:60] = b"\xff" * 56
+    path.write_bytes(data)
+    session.sql("CREATE TABLE ns.t (id BIGINT) PARTITIONED BY (bucket(2, id)); CREATE TABLE ns.u (id BIGINT NOT NULL)")
+    for table in ("ns.t", "ns.u"):
+        with pytest.raises(ice.StorageError, match=r"cannot read column id of .*1\.parquet"):
+            session.table(table).add_files(str(path))
+    assert outside.snapshots() == 0
+
+
+def test_older_timestamps_tell_partitions(session, files) -> None:
+    session.sql("CREATE TABLE ns.t (at TIMESTAMP) PARTITIONED BY (day(at))")
+    old = [pa.array([dt.datetime(1500, 12, 31, 23)], pa.timestamp("us")), pa.array([1_234_567_891], pa.timestamp("ns"))]
+    for number, column in enumerate(old):
+        path = write(files / f"{number}.parquet", pa.table({"at": column}), use_deprecated_int96_timestamps=True)
+        session.table("ns.t").add_files(path)
+    expected = [dt.datetime(1500, 12, 31, 23), dt.datetime(1970, 1, 1, 0, 0, 1, 234567)]
+    assert session.sql("SELECT at FROM ns.t ORDER BY at").fetchall() == [(at,) for at in expected]
+    days = session.sql("SELECT partition.at_day FROM ns.t.files ORDER BY 1").fetchall()
+    assert days == [(at.date(),) for at in expected]
+    far = write(files / "far.parquet", pa.table({"at": pa.array([2**62], pa.timestamp("ms"))}))
+    with pytest.raises(ice.SchemaError, match="column at holds values that no timestamp can be"):
+        session.table("ns.t").add_files(far)
+
+
+def test_extension_types_are_what_they_are_stored_as(session, files) -> None:
+    session.sql("CREATE TABLE ns.t (v FLOAT); CREATE TABLE ns.u (v LIST<FLOAT>)")
+    pair = pa.FixedSizeListArray.from_arrays(pa.array([1.0, 2.0], pa.float32()), 2)
+    tensor = pa.ExtensionArray.from_storage(pa.fixed_shape_tensor(pa.float32(), [2]), pair)
+    path = write(files / "1.parquet", pa.table({"v": tensor}))
+    with pytest.raises(ice.SchemaError, match=r"column v is fixed_size_list.* in it, and float in the table"):
+        session.table("ns.t").add_files(path)
+
+
+def test_folders_are_chosen_by_value(session, files) -> None:
+    session.sql(
+        "CREATE TABLE ns.t (id BIGINT, month INT, done BOOLEAN, n DECIMAL(5, 2), at TIMESTAMP, u UUID) "
+        "PARTITIONED BY (month, done, n, at, u)"
+    )
+    folder = "month=05/done=true/n=0.50/at=2024-05-01 01%3A00%3A00/u=00000000-0000-0000-0000-000000000007"
+    write(files / folder / "1.parquet", pa.table({"id": [1]}))
+    source = f"source_table => '`parquet`.`{files}`'"
+    filters = ("month', 5", "done', true", "n', 0.5", "at', TIMESTAMP '2024-05-01 01:00:00'")
+    nothing = session.sql(f"CALL system.add_files('ns.t', {source}, partition_filter => map('month', 6))")
+    assert nothing.fetchall() == [(0, 0)]
+    for wanted in filters:
+        with session.transaction() as tx:
+            call = f"CALL system.add_files('ns.t', {source}, partition_filter => map('{wanted}))"
+            assert tx.sql(call).fetchall() == [(1, 1)]
+            row = tx.sql("SELECT * FROM ns.t").fetchall()
+            tx.rollback()
+        moment = dt.datetime(2024, 5, 1, 1)
+        assert row == [(1, 5, True, decimal.Decimal("0.50"), moment, uuid.UUID(int=7))]

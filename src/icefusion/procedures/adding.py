@@ -9,8 +9,9 @@ may need them. Until now nobody but their owner could have changed or removed th
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,8 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.name_mapping import NameMapping, create_mapping_from_schema
+from pyiceberg.types import IcebergType, PrimitiveType
 
 from icefusion.bridge.evolution.following import NAME_MAPPING
 from icefusion.bridge.locations import DAMAGED, local_path
@@ -30,7 +33,7 @@ from icefusion.errors import BindError, SchemaError, StorageError
 from icefusion.naming import nearest
 from icefusion.pinned import PinnedTable
 from icefusion.procedures.fitting import Fitted, fit
-from icefusion.procedures.placing import folder_values, place
+from icefusion.procedures.placing import column_batches, folder_values, place, told_value
 from icefusion.procedures.signatures import Calling, Parameter, Procedure
 from icefusion.query.file_paths import FoundFile, files_below, find_files, hive_values
 from icefusion.query.footers import FOOTER_THREADS
@@ -53,9 +56,8 @@ def _add_files(calling: Calling) -> list[tuple[Any, ...]]:
     if calling.has_landed(pinned):
         return [(0, 0)]
     calling.state.check_may_write(pinned)
-    files = _chosen(_files(calling.arguments, io), calling.arguments["partition_filter"])
-    if calling.arguments["check_duplicate_files"] is not False:
-        _check_new(calling, pinned, files)
+    files = _chosen(_files(calling.arguments, io), calling.arguments["partition_filter"], metadata.schema())
+    _check_new(calling, pinned, files, only_staged=calling.arguments["check_duplicate_files"] is False)
     footers = _together(_footer, files)
     filled = [(file, footer) for file, footer in zip(files, footers, strict=True) if footer.num_rows]
     mapping = metadata.name_mapping() or create_mapping_from_schema(metadata.schema())
@@ -93,10 +95,10 @@ def _files(arguments: Mapping[str, Any], io: FileIO) -> list[FoundFile]:
                 f"files of {of_format[1]} cannot be part of a table here",
                 hint="INSERT INTO ... SELECT ... FROM read_csv('...') writes their rows anew",
             )
-    return list({file.location: file for file in found}.values())
+    return list({_real(_location(file)): file for file in found}.values())
 
 
-def _chosen(files: Sequence[FoundFile], wanted: Mapping[str, Any] | None) -> list[FoundFile]:
+def _chosen(files: Sequence[FoundFile], wanted: Mapping[str, Any] | None, schema: Schema) -> list[FoundFile]:
     """The files whose folders have the values that are wanted."""
     if not wanted:
         return list(files)
@@ -109,26 +111,39 @@ def _chosen(files: Sequence[FoundFile], wanted: Mapping[str, Any] | None) -> lis
                 f"partition_filter: no folder tells {name}",
                 hint=f"did you mean {near}?" if near else f"folders tell {', '.join(sorted(names)) or 'nothing'}",
             )
+    kinds = {column.name.casefold(): column.field_type for column in schema.fields}
     texts = {name.casefold(): None if value is None else str(value) for name, value in wanted.items()}
     return [
         file
         for file, values in zip(files, told, strict=True)
-        if all(name in values and values[name] == text for name, text in texts.items())
+        if all(name in values and _same(values[name], text, kinds.get(name)) for name, text in texts.items())
     ]
 
 
-def _check_new(calling: Calling, pinned: PinnedTable, files: Iterable[FoundFile]) -> None:
-    """Refuse files that the table has already.
+def _same(told: str | None, wanted: str | None, kind: IcebergType | None) -> bool:
+    """Whether a folder says what is wanted: as text, or as a value of the column (``month=05`` is month 5)."""
+    if told == wanted or told is None or wanted is None or not isinstance(kind, PrimitiveType):
+        return told == wanted
+    one, other = told_value(told, kind), told_value(wanted, kind)
+    return one is not None and other is not None and bool(one.equals(other))
+
+
+def _check_new(calling: Calling, pinned: PinnedTable, files: Sequence[FoundFile], *, only_staged: bool) -> None:
+    """Refuse files that the table has already; with `only_staged` those alone that one commit would add twice.
 
     Raises:
         SchemaError: It has one of them.
     """
     snapshot = pinned.handle.metadata.snapshot_by_id(pinned.snapshot_id) if pinned.snapshot_id is not None else None
-    there = {_bare(file.file_path) for file in pinned.staging.waiting}
-    if snapshot is not None:
+    there = list(pinned.staging.waiting)
+    if snapshot is not None and not only_staged:
+        gone = pinned.staging.removed
         for manifest in calling.reader.read_list(snapshot, pinned.handle.io):
-            there |= {_bare(file.file_path) for file in calling.reader.read(manifest, pinned.handle.io)}
-    again = [file.location for file in files if _bare(_location(file)) in there]
+            there += (file for file in calling.reader.read(manifest, pinned.handle.io) if file.file_path not in gone)
+    sizes = {file.size_bytes for file in files}
+    # Only a file of the same length can be the same under another name, which is looked up on disk.
+    same = {_real(file.file_path) for file in there if file.file_size_in_bytes in sizes}
+    again = [file.location for file in files if _real(_location(file)) in same]
     if again:
         more = f" and {len(again) - _MOST_NAMED} more" if len(again) > _MOST_NAMED else ""
         raise SchemaError(
@@ -137,8 +152,10 @@ def _check_new(calling: Calling, pinned: PinnedTable, files: Iterable[FoundFile]
         )
 
 
-def _bare(location: str) -> str:
-    return local_path(location) or location
+def _real(location: str) -> str:
+    """What is the same for all names of a file."""
+    path = local_path(location)
+    return location if path is None else os.path.realpath(path)
 
 
 def _location(file: FoundFile) -> str:
@@ -213,8 +230,7 @@ def _null_count(file: FoundFile, footer: pq.FileMetaData, path: str, position: i
             return int(sum(each.null_count for each in statistics))
     if path not in footer.schema.to_arrow_schema().names:
         return None
-    with pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
-        return int(sum(batch.column(0).null_count for batch in parquet.iter_batches(columns=[path])))
+    return sum(int(batch.column(0).null_count) for batch in column_batches(file, path))
 
 
 def _keep_mapping(calling: Calling, pinned: PinnedTable, mapping: NameMapping) -> None:

@@ -136,7 +136,7 @@ class _Walk:
         self.fitted.found.add(column.field_id)
         if column.required and stored.nullable:
             self.fitted.unsure[column.field_id] = path
-        arrow, kind = stored.type, column.field_type
+        arrow, kind = _storage(stored.type), column.field_type
         match kind:
             case StructType() if pa.types.is_struct(arrow):
                 children = [arrow.field(index) for index in range(arrow.num_fields)]
@@ -227,7 +227,15 @@ def _ids_by_path(schema: Schema, mapping: NameMapping | None) -> Mapping[str, in
 def _has_ids(stored: pa.Field) -> bool:
     if stored.metadata and FIELD_ID_KEY in stored.metadata:
         return True
-    return any(_has_ids(stored.type.field(index)) for index in range(stored.type.num_fields))
+    arrow = _storage(stored.type)
+    return any(_has_ids(arrow.field(index)) for index in range(arrow.num_fields))
+
+
+def _storage(arrow: pa.DataType) -> pa.DataType:
+    """What a type is stored as: a tensor of pyarrow's is a list, for one."""
+    while isinstance(arrow, pa.BaseExtensionType):
+        arrow = arrow.storage_type
+    return arrow
 
 
 def _is_nested(arrow: pa.DataType) -> bool:
@@ -235,6 +243,7 @@ def _is_nested(arrow: pa.DataType) -> bool:
 
 
 def _leaf_count(arrow: pa.DataType) -> int:
+    arrow = _storage(arrow)
     if not _is_nested(arrow):
         return 1
     return sum(_leaf_count(arrow.field(index).type) for index in range(arrow.num_fields))

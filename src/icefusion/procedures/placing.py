@@ -9,6 +9,7 @@ the Iceberg specification).
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -21,14 +22,15 @@ from pyiceberg.transforms import BucketTransform, IdentityTransform, VoidTransfo
 from pyiceberg.typedef import Record
 from pyiceberg.types import BinaryType, DoubleType, FixedType, FloatType, NestedField, PrimitiveType, UUIDType
 
+from icefusion.bridge.locations import DAMAGED
 from icefusion.bridge.partition import column_path, partition_groups, partition_record, transform_array
 from icefusion.bridge.schema import type_name, type_to_arrow
-from icefusion.errors import SchemaError
+from icefusion.errors import SchemaError, StorageError
 from icefusion.procedures.fitting import Fitted
 from icefusion.query.file_paths import FoundFile
 from icefusion.write.metrics import column_bounds
 
-__all__ = ["folder_values", "place"]
+__all__ = ["column_batches", "folder_values", "place", "told_value"]
 
 _INSERT = "INSERT INTO ... SELECT ... FROM read_parquet('...') writes each row into its partition"
 
@@ -109,22 +111,32 @@ def _value(
 
 
 def _told(file: FoundFile, column: NestedField, kind: PrimitiveType, told: Mapping[int, str | None]) -> pa.Array:
-    arrow = type_to_arrow(kind)
     if column.field_id not in told:
-        return pa.array([column.initial_default], arrow)
+        return pa.array([column.initial_default], type_to_arrow(kind))
     text = told[column.field_id]
-    try:
-        if isinstance(kind, BinaryType | FixedType | UUIDType):
-            raise pa.ArrowInvalid("text does not tell bytes")
-        return pa.array([text], pa.string()).cast(arrow)
-    except pa.ArrowException as exc:
+    value = told_value(text, kind)
+    if value is None:
         raise SchemaError(
             f"{file.location}: its folder says {column.name}={text}, which is no {type_name(kind)}",
             column=column.name,
             expected=type_name(kind),
             found=str(text),
             hint=_INSERT,
-        ) from exc
+        )
+    return value
+
+
+def told_value(text: str | None, kind: PrimitiveType) -> pa.Array | None:
+    """The value that the name of a folder tells, alone in an array; None where the text is none of that type."""
+    arrow = type_to_arrow(kind)
+    try:
+        if isinstance(kind, UUIDType) and text is not None:
+            return _canonical([uuid.UUID(text)], kind)
+        if isinstance(kind, BinaryType | FixedType | UUIDType) and text is not None:
+            return None  # text does not tell bytes
+        return pa.array([text], pa.string()).cast(arrow)
+    except (pa.ArrowException, ValueError):
+        return None
 
 
 def _by_statistics(
@@ -173,16 +185,39 @@ def _leaf_path(fitted: Fitted, column: NestedField) -> str:
 
 
 def _read(file: FoundFile, path: str, kind: PrimitiveType) -> Iterator[pa.Array]:
-    """The values of a column, as they stand in the file."""
+    """The values of a column, in the type of the table's column."""
     arrow = type_to_arrow(kind)
-    with pq.ParquetFile(file.path, filesystem=file.filesystem) as parquet:
-        for batch in parquet.iter_batches(columns=[path]):
-            array = batch.column(0)
-            while pa.types.is_struct(array.type):
-                array = array.flatten()[0]
-            if isinstance(array, pa.DictionaryArray):
-                array = array.dictionary_decode()
+    for batch in column_batches(file, path):
+        array = batch.column(0)
+        while pa.types.is_struct(array.type):
+            array = array.flatten()[0]
+        if isinstance(array, pa.DictionaryArray):
+            array = array.dictionary_decode()
+        try:
             yield array if array.type == arrow else array.cast(arrow)
+        except pa.ArrowException as exc:  # milliseconds beyond what microseconds reach
+            raise SchemaError(
+                f"{file.location}: column {path} holds values that no {type_name(kind)} can be: {exc}",
+                column=path,
+                expected=type_name(kind),
+                found=str(array.type),
+            ) from exc
+
+
+def column_batches(file: FoundFile, path: str) -> Iterator[pa.RecordBatch]:
+    """The values of a column, as they stand in the file, batch by batch.
+
+    Raises:
+        StorageError: The file cannot be read.
+    """
+    try:
+        # Times of 96 bits as a query reads them: to the microsecond, and as far as microseconds reach.
+        with pq.ParquetFile(file.path, filesystem=file.filesystem, coerce_int96_timestamp_unit="us") as parquet:
+            yield from parquet.iter_batches(columns=[path])
+    except (OSError, pa.ArrowException) as exc:
+        raise StorageError(
+            f"cannot read column {path} of {file.location}: {exc}", path=file.location, hint=DAMAGED
+        ) from exc
 
 
 def _only(file: FoundFile, partition_field: PartitionField, values: Iterator[pa.Array], kind: PrimitiveType) -> Any:

@@ -181,24 +181,24 @@ def _expired(state: TableView, oldest: Snapshot) -> BindError:
 def _step(state: TableView, snapshot: Snapshot, reader: ManifestReader) -> Step | None:
     if snapshot.summary is not None and snapshot.summary.operation is Operation.REPLACE:
         return None
-    added: dict[str, DataFile] = {}
-    gone: dict[str, DataFile] = {}
+    added: list[DataFile] = []  # one may be there twice
+    gone: list[DataFile] = []
     deletes = False
     for status, file in reader.changes(snapshot, state.io):
         if file.content != DataFileContent.DATA:
             deletes = True
         else:
-            (added if status == ManifestEntryStatus.ADDED else gone)[file.file_path] = file
+            (added if status == ManifestEntryStatus.ADDED else gone).append(file)
     plain = replace(state, snapshot_id=None)
     if not gone and not deletes:  # what is behind it need not be planned
-        return Step(snapshot, replace(plain, staged=tuple(added.values()))) if added else None
+        return Step(snapshot, replace(plain, staged=tuple(added))) if added else None
     after = replace(state, snapshot_id=snapshot.snapshot_id)
     before = replace(state, snapshot_id=snapshot.parent_snapshot_id)
     touched, revives = _touched(before, after, reader) if deletes else (frozenset(), False)
     return Step(
         snapshot,
-        added=replace(after, only=frozenset(added)) if added else None,
-        gone=replace(before, only=frozenset(gone)) if gone else None,
+        added=replace(after, only=frozenset(file.file_path for file in added)) if added else None,
+        gone=replace(before, only=frozenset(file.file_path for file in gone)) if gone else None,
         before=replace(before, only=touched, with_identity=True) if touched else None,
         after=replace(after, only=touched, with_identity=True) if touched else None,
         revives=revives,

@@ -110,7 +110,9 @@ def _find(path: str, io: FileIO) -> list[FoundFile]:
 
 
 def _local(location: str) -> Path:
-    return Path(unquote(location.removeprefix("file://")) if location.startswith("file:/") else location).expanduser()
+    if location.lower().startswith("file:/"):
+        return Path(unquote(location[len("file:") :].removeprefix("//")))
+    return Path(location).expanduser()
 
 
 def _find_local(location: str) -> list[FoundFile]:

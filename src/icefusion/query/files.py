@@ -118,7 +118,7 @@ def plan_files(
         io: Where the manifests are read.
         row_filter: Which rows are wanted; None for all of them.
         staged: Further files, not yet in a snapshot. No delete file of the snapshot applies to them.
-        removed: Paths of data files that do not count any more.
+        removed: Paths of data files of the snapshot that do not count any more.
         only: Paths of the data files to read; None for all.
         reader: Reads manifests; one of its own by default.
 
@@ -166,7 +166,7 @@ def _plan(
     manifests = _manifests(metadata, snapshot_id, io, reader)
     wanted = [manifest for manifest in manifests if tests.manifest_may_match(manifest)]
     data_manifests = [manifest for manifest in wanted if manifest.content != ManifestContent.DELETES]
-    new = [file for file in staged if _counts(file.file_path, removed, only)]
+    new = [file for file in staged if only is None or file.file_path in only]
     _check_readable(name, new)
     total = len(new)
     found: list[LiveEntry] = []
@@ -233,8 +233,8 @@ def count_pruned(view: TableView, row_filter: BooleanExpression, reader: Manifes
     left_out = [manifest for manifest in manifests if manifest.manifest_path not in kept]
     entries = (entry.file for listing in reader.listings(read, view.io) for entry in listing.entries)
     files = [file for file in entries if file.content is DataFileContent.DATA]
-    files += view.staged
     counted = [file for file in files if _counts(file.file_path, view.removed, view.only)]
+    counted += (file for file in view.staged if view.only is None or file.file_path in view.only)
     of_partition = [file for file in counted if tests.partition_may_match(file)]
     return Pruned(
         len(left_out),

@@ -7,6 +7,7 @@ of options, the bucket's name with a number for each further set. Credentials th
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -34,6 +35,7 @@ __all__ = ["ObjectStores", "Place"]
 MAX_STORES = 256
 """So many are kept. A query that has not begun to read yet looks its stores up, so old ones must not go too soon."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SCHEMES = {"s3": "s3://", "azure": "abfs://", "gcs": "gs://"}
 
 
@@ -70,6 +72,8 @@ class ObjectStores:
         return [self._place(location, io, known) for location in locations]
 
     def _place(self, location: str, io: FileIO, known: dict[tuple[int, str, str], str | UnreachableError]) -> Place:
+        if _CONTROL.search(location):
+            return Place(None, "the engine takes no control characters in names")
         local = local_path(location)
         if local is not None:
             return Place(file_url(local))

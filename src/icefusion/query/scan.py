@@ -350,14 +350,30 @@ def _parts(members: list[_Member], one_by_one: bool, all_alone: bool) -> Iterato
     if all_alone:
         yield from ([member] for member in members)
         return
-    whole = [member for member in members if not len(member.deleted)]
-    if whole:
-        yield whole
-    holed = [member for member in members if len(member.deleted)]
-    if one_by_one:
-        yield from ([member] for member in holed)
-    elif holed:
-        yield holed
+    for layer in _layers(members):
+        whole = [member for member in layer if not len(member.deleted)]
+        if whole:
+            yield whole
+        holed = [member for member in layer if len(member.deleted)]
+        if one_by_one:
+            yield from ([member] for member in holed)
+        elif holed:
+            yield holed
+
+
+def _layers(members: list[_Member]) -> Iterator[list[_Member]]:
+    """The members such that no file is in one part twice: a scan reads it once, however often it is listed.
+
+    Writers that were told not to look for duplicates may have added a file twice. Its rows then count twice.
+    """
+    while members:
+        layer = {member.name: member for member in members}
+        if len(layer) == len(members):
+            yield members
+            return
+        yield list(layer.values())
+        first = {id(member) for member in layer.values()}
+        members = [member for member in members if id(member) not in first]
 
 
 def _by_name(files: Sequence[LiveFile], members: Sequence[_Member]) -> dict[str, LiveFile]:

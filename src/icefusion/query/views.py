@@ -30,7 +30,7 @@ class TableView:
         snapshot_id: The snapshot to read; None for none.
         schema: The schema that the rows are shown in: the current one, or the snapshot's for time travel.
         staged: Files of the open transaction, read as well.
-        removed: Paths of data files that the transaction has removed: they are not read any more.
+        removed: Paths of data files of the snapshot that the transaction has removed: they are not read any more.
         deleted: Rows that the transaction has deleted, in files of either kind. Not to be changed once it is here.
         excluded: More rows that are not to be seen by this one scan; likewise.
         only: Paths of the data files to read; None for all.
