@@ -17,8 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pyiceberg.expressions import AlwaysFalse, BooleanExpression
-from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.positions import Positions
@@ -45,10 +44,8 @@ from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Name, TimeAsO
 from icefusion.sql.view_expansion import ViewText
 from icefusion.views import Views
 
-__all__ = ["WAP_ID", "PinnedTable", "PinnedTables", "Place", "Status", "TableState", "Wap", "is_audited", "waits_under"]
+__all__ = ["PinnedTable", "PinnedTables", "Place", "Status", "TableState", "Wap", "is_audited"]
 
-WAP_ID = "wap.id"
-"""The entry of a snapshot summary under which a snapshot waits to be published."""
 _WAP_ENABLED = "write.wap.enabled"
 
 Place = tuple[tuple[str, ...], str]
@@ -166,11 +163,6 @@ def names_branch(name: Name) -> bool:
     return named is not None and named.kind == "branch"
 
 
-def waits_under(snapshot: Snapshot, wap_id: str) -> bool:
-    """Whether a snapshot was staged to be published under an id."""
-    return snapshot.summary is not None and snapshot.summary.additional_properties.get(WAP_ID) == wap_id
-
-
 class PinnedTables:
     """The tables that a transaction has named, each in one state.
 
@@ -251,8 +243,13 @@ class PinnedTables:
         handle, branch = self._states[identifier].handle, self.wap.branch
         if ref != MAIN_BRANCH or branch is None or not is_audited(handle):
             return place
-        if branch not in handle.metadata.refs and (identifier, branch) not in self._tables:
+        known = handle.metadata.refs.get(branch)
+        if known is None and (identifier, branch) not in self._tables:
             return place
+        if known is not None and known.snapshot_ref_type is not SnapshotRefType.BRANCH:
+            raise BindError(
+                f"wap.branch is {branch}, which is a tag of {handle.name}", hint="RESET wap.branch, or name another one"
+            )
         return self._pin_handle(handle, branch)
 
     def _locate(self, name: Name) -> Place:
@@ -340,7 +337,7 @@ class PinnedTables:
         if named is None or not isinstance(named.value, Identifier) or named.kind != "branch":
             return None
         try:
-            handle = self.pin(named.table).handle
+            handle = self.pin_main(named.table).handle
         except (TableNotFoundError, NamespaceNotFoundError):
             return None
         return self._pin_handle(handle, find_ref(handle.name, handle.metadata, named.value, "branch"))
@@ -504,13 +501,13 @@ class PinnedTables:
     def travel(self, name: Name, version: VersionAsOf | TimeAsOf | None) -> tuple[PinnedTable, Travel | None]:
         """The table that a name stands for, and the version of it that name or version lead to; None for as it is."""
         try:
-            pinned = self.pin(name)
+            pinned = self.pin(name) if version is None else self.pin_main(name)  # a version says itself which branch
         except (TableNotFoundError, NamespaceNotFoundError) as missing:
             named = named_version(name)
             if named is None:
                 raise
             try:
-                pinned = self.pin(named.table)
+                pinned = self.pin_main(named.table)
             except (TableNotFoundError, NamespaceNotFoundError):
                 raise missing from None
             travel = resolve_named(pinned.handle.name, pinned.handle.metadata, named)

@@ -27,12 +27,20 @@ from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
 from icefusion.commit.definitions import define
 from icefusion.commit.idempotency import Landed, check_key, find_landed
-from icefusion.commit.operations import Change, CreateChange, Definition, FileChange, TableChange
+from icefusion.commit.operations import (
+    WAP_ID,
+    Change,
+    CreateChange,
+    Definition,
+    FileChange,
+    TableChange,
+    waits_under,
+)
 from icefusion.commit.swap import can_change_names
 from icefusion.config import Isolation
 from icefusion.errors import TableExistsError, TransactionError
 from icefusion.namespaces import check_may_change
-from icefusion.pinned import WAP_ID, PinnedTable, PinnedTables, Status, TableState, Wap, is_audited, waits_under
+from icefusion.pinned import PinnedTable, PinnedTables, Status, TableState, Wap, is_audited
 from icefusion.query.scan import TableView
 from icefusion.reports import CommitReport, Reporter, tell
 from icefusion.sql.alterations import SetRef
@@ -93,13 +101,28 @@ class TransactionState(PinnedTables):
 
     # Writing
 
-    def check_may_write(self, pinned: PinnedTable) -> None:
+    def check_may_write(self, pinned: PinnedTable, *, publishing: bool = False) -> None:
         """Refuse what could not be committed, before it is written.
 
+        Args:
+            pinned: The table.
+            publishing: Whether it is meant for the branch that it is about, whatever `wap` says.
+
         Raises:
-            TransactionError: It would be the second table, in another catalog or on one that moves one at a time.
+            TransactionError: It would be the second table, in another catalog or on one that moves one at a time; or
+                `wap` says that rows go elsewhere.
         """
         self._check_may_change(pinned.handle.name)
+        if publishing:
+            return
+        branch = self.wap.branch
+        known = branch in pinned.table.base.metadata.refs and branch in pinned.handle.metadata.refs
+        if known and pinned.ref == MAIN_BRANCH and is_audited(pinned.handle):
+            # Whoever names the table alone is led to the branch, once that is there.
+            raise TransactionError(
+                f"rows are written to branch {branch} of {pinned.handle.name}, as wap.branch says, and not to main",
+                hint="name the table alone, or RESET wap.branch",
+            )
         waiting = self.wap.id if is_audited(pinned.handle) and pinned.ref == MAIN_BRANCH else None
         if waiting is not None and any(waits_under(each, waiting) for each in pinned.handle.metadata.snapshots):
             raise TransactionError(

@@ -413,3 +413,12 @@ def test_folders_are_chosen_by_value(session, files) -> None:
             tx.rollback()
         moment = dt.datetime(2024, 5, 1, 1)
         assert row == [(1, 5, True, decimal.Decimal("0.50"), moment, uuid.UUID(int=7))]
+
+
+def test_a_name_that_the_mapping_lacks_is_said_to_be_missing_there(session, files) -> None:
+    mapping = '[{"field-id": 1, "names": ["ID"]}]'
+    session.sql(f"CREATE TABLE ns.t (id BIGINT) TBLPROPERTIES ('{MAPPING}' = '{mapping}')")
+    session.table("ns.t").add_files(write(files / "1.parquet", pa.table({"ID": [1]})))
+    with pytest.raises(ice.SchemaError, match="column id is not in the table's name mapping"):
+        session.table("ns.t").add_files(write(files / "2.parquet", pa.table({"id": [2]})))
+    assert session.sql("SELECT id FROM ns.t").fetchall() == [(1,)]

@@ -279,3 +279,47 @@ def test_options_that_make_no_sense_are_refused(t) -> None:
         pass
     with t.transaction(), pytest.raises(ice.TransactionError, match="inside a transaction"):
         t.sql("SET wap.id = 'x'")
+
+
+def test_an_id_is_used_once_by_all_sessions(t, folder) -> None:
+    with ice.connect(folder) as other:
+        for session, number in ((t, 4), (other, 5)):
+            session.sql("SET wap.id = 'load-7'; BEGIN")
+            session.sql("INSERT INTO ns.t VALUES (?)", [number])
+        t.sql("COMMIT")
+        with pytest.raises(ice.CommitConflictError, match=r"waits under wap\.id load-7, which is used once"):
+            other.sql("COMMIT")
+    t.sql("RESET wap.id")
+    t.table("ns.t").publish_changes("load-7")
+    assert ids(t) == [1, 2, 3, 4]
+
+
+def test_versions_can_be_read_while_a_branch_is_written(t) -> None:
+    first = snapshots(t)[0]
+    with t.wap(branch="audit"):
+        t.sql("INSERT INTO ns.t VALUES (4)")
+        for version, count in (("'main'", 3), ("'audit'", 4), (first, 1)):
+            assert len(ids(t, f"ns.t FOR VERSION AS OF {version}")) == count
+        assert len(ids(t, "ns.t FOR TIMESTAMP AS OF now()")) == 3
+        told = "SELECT id FROM table_changes('ns.t', {}) ORDER BY id"
+        assert t.sql(told.format("'main'")).fetchall() == [(4,)]
+        assert t.sql(told.format("'main', 'audit'")).fetchall() == [(4,)]
+        assert t.sql(told.format("NULL, 'main'")).fetchall() == [(1,), (2,), (3,)]
+        with pytest.raises(ice.BindError, match="names a version already"):
+            ids(t, "ns.t.branch_audit FOR VERSION AS OF 'main'")
+
+
+def test_rows_that_are_to_wait_do_not_go_to_main(t) -> None:
+    t.sql("ALTER TABLE ns.t CREATE TAG seen")
+    with t.wap(branch="audit"):
+        t.sql("INSERT INTO ns.t VALUES (4)")
+        with pytest.raises(ice.TransactionError, match="rows are written to branch audit") as caught:
+            t.sql("INSERT INTO ns.t.branch_main VALUES (5)")
+        assert "RESET wap.branch" in caught.value.hint
+        assert ids(t) == [1, 2, 3, 4]
+    with t.wap(branch="seen"):
+        for statement in ("INSERT INTO ns.t VALUES (6)", "SELECT * FROM ns.t"):
+            with pytest.raises(ice.BindError, match=r"wap\.branch is seen, which is a tag"):
+                t.sql(statement)
+        assert ids(t, "ns.t FOR VERSION AS OF 'seen'") == [1, 2, 3]
+    assert ids(t) == [1, 2, 3]

@@ -32,7 +32,7 @@ from icefusion.bridge.evolution import overlap
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.pruning import FileTests
 from icefusion.commit.catalog import TableHandle
-from icefusion.commit.operations import TableChange
+from icefusion.commit.operations import WAP_ID, TableChange, waits_under
 
 __all__ = ["Conflict", "find_conflict", "find_identity_conflict"]
 
@@ -79,7 +79,7 @@ def find_conflict(
         StorageError: What others have committed cannot be read.
     """
     base, head = change.base.metadata, newest.metadata
-    conflict = _schema_conflict(change, defined)
+    conflict = _schema_conflict(change, defined) or _wap_conflict(change, head)
     if conflict is not None:
         return conflict
     replaced = change.definition.replacement is not None  # then no file of the base matters to the ones that come
@@ -244,6 +244,17 @@ def _snapshots_since(base_id: int | None, head: TableMetadata, ref: str) -> list
     if snapshot is None and base_id is not None:
         return None
     return found[::-1]
+
+
+def _wap_conflict(change: TableChange, head: TableMetadata) -> Conflict | None:
+    """Whether somebody else's rows wait meanwhile under the id that this change is to wait under."""
+    if change.published:
+        return None
+    wap_id = change.summary[WAP_ID]
+    taken = next((each for each in head.snapshots if waits_under(each, wap_id)), None)
+    if taken is None:
+        return None
+    return Conflict(f"{_told(taken)} waits under {WAP_ID} {wap_id}, which is used once", taken.snapshot_id)
 
 
 def _schema_conflict(change: TableChange, head: TableMetadata) -> Conflict | None:

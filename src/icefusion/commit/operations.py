@@ -16,7 +16,7 @@ from pyiceberg.partitioning import PartitionSpec
 from pyiceberg.schema import Schema
 from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.refs import MAIN_BRANCH
-from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.sorting import SortOrder
 
 from icefusion.bridge.positions import Positions
@@ -24,7 +24,25 @@ from icefusion.commit.catalog import StagedTable, TableHandle
 from icefusion.reports import RowCounts
 from icefusion.sql.alterations import Alteration
 
-__all__ = ["Change", "CreateChange", "Definition", "FileChange", "NamespaceChange", "Replacement", "TableChange"]
+__all__ = [
+    "WAP_ID",
+    "Change",
+    "CreateChange",
+    "Definition",
+    "FileChange",
+    "NamespaceChange",
+    "Replacement",
+    "TableChange",
+    "waits_under",
+]
+
+WAP_ID = "wap.id"
+"""The entry of a snapshot summary under which a snapshot waits to be published."""
+
+
+def waits_under(snapshot: Snapshot, wap_id: str) -> bool:
+    """Whether a snapshot was staged to be published under an id."""
+    return snapshot.summary is not None and snapshot.summary.additional_properties.get(WAP_ID) == wap_id
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,7 @@ from pyiceberg.types import (
     UUIDType,
 )
 
+from icefusion.bridge.evolution.following import NAME_MAPPING
 from icefusion.bridge.schema import FIELD_ID_KEY, is_list_like, type_name
 from icefusion.errors import SchemaError
 from icefusion.naming import nearest
@@ -180,6 +181,12 @@ class _Walk:
             return
         if field_id is not None and self._by_path is None:
             raise self._refused(path, f"has field id {field_id}, which the table does not have there", _OTHER_TABLE)
+        if self._by_path is not None and stored.name in {column.name for column in wanted}:
+            raise self._refused(
+                path,
+                f"is not in the table's name mapping ({NAME_MAPPING}), which tells the columns of files without ids",
+                f"add the name to the property; or {_INSERT}",
+            )
         guess = nearest(stored.name, [column.name for column in wanted])
         hint = f"did you mean {guess}? otherwise " if guess else ""
         raise self._refused(

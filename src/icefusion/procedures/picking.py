@@ -16,8 +16,9 @@ from pyiceberg.table.refs import MAIN_BRANCH
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from icefusion.changes.staging import RowChange
+from icefusion.commit.operations import WAP_ID, waits_under
 from icefusion.errors import BindError, SchemaError
-from icefusion.pinned import WAP_ID, PinnedTable, waits_under
+from icefusion.pinned import PinnedTable
 from icefusion.procedures.moving import ancestors, move_branch, require_snapshot
 from icefusion.procedures.signatures import NEW_SNAPSHOT, Calling, Parameter, Procedure
 from icefusion.reports import RowCounts
@@ -62,7 +63,7 @@ def _pick(calling: Calling, pinned: PinnedTable, snapshot: Snapshot) -> list[tup
             hint="roll back to the snapshot before it, or repeat the statement that made it",
         )
     files = _added(calling, pinned, snapshot)
-    calling.state.check_may_write(pinned)
+    calling.state.check_may_write(pinned, publishing=True)
     rows = RowCounts(inserted=sum(file.record_count for file in files))
     # Two who take over the same snapshot at the same time must not both succeed.
     calling.state.hold_still(pinned)
