@@ -241,6 +241,19 @@ def test_partitions_of_every_type(session: ice.Session) -> None:
     assert session.sql("SHOW PARTITIONS ns.t").fetchall()[1][0] == "u=null/tm=null/ts=null/tz=null/f=1.5/d=2.5/b=null"
 
 
+def test_partition_fields_of_one_name_are_told_apart(session: ice.Session) -> None:
+    session.sql("CREATE TABLE ns.p (id INT, k STRING) PARTITIONED BY (bucket(4, id) AS x)")
+    session.sql("INSERT INTO ns.p VALUES (1, 'a')")
+    session.sql("ALTER TABLE ns.p DROP PARTITION FIELD x, ADD PARTITION FIELD truncate(1, k) AS x")
+    session.sql("INSERT INTO ns.p VALUES (2, 'bc')")
+    expected = [({"x_1000": None, "x": "b"},), ({"x_1000": 0, "x": None},)]
+    for table in ("files", "all_files", "partitions"):
+        found = session.sql(f"SELECT partition FROM ns.p.{table} ORDER BY partition.x").fetchall()
+        assert found == expected
+    assert session.sql("SELECT record_count FROM ns.p.files WHERE partition.x_1000 = 0").fetchall() == [(1,)]
+    assert len(session.sql("SELECT * FROM ns.p.entries").fetchall()) == 2
+
+
 def test_identifier_fields_are_constraints(session: ice.Session) -> None:
     session.sql("CREATE TABLE ns.t (a int NOT NULL, b string NOT NULL, c int); CREATE TABLE ns.u (a int)")
     with session.catalog.load_table("ns.t").update_schema() as update:

@@ -188,6 +188,17 @@ def test_another_table_is_kept_up_to_date(t) -> None:
     assert t.sql("SELECT * FROM ns.copy ORDER BY id").fetchall() == state == [(2, "x"), (3, "c"), (8, "h")]
 
 
+def test_they_can_be_the_source_of_a_merge(t) -> None:
+    t.sql("CREATE TABLE ns.copy (id BIGINT, letter STRING)")
+    for call in ("table_changes('ns.t', NULL, ?)", "system.table_changes('ns.t', ?)"):
+        t.sql(
+            f"MERGE INTO ns.copy AS m USING {call} AS c ON m.id = c.id WHEN NOT MATCHED THEN INSERT (id, letter) "
+            "VALUES (c.id, upper(c.letter))",
+            [snapshots(t)[0]],
+        )
+    assert t.sql("SELECT * FROM ns.copy ORDER BY id").fetchall() == [(1, "A"), (2, "B"), (3, "C")]
+
+
 def test_what_cannot_be_told_is_an_error_with_its_place(t) -> None:
     first, second = snapshots(t)
     for call, error, problem in (

@@ -22,7 +22,7 @@ from icefusion.query.changelog import Changelog, expand_changelogs
 from icefusion.query.scan import TableView
 from icefusion.query.sources import Source
 from icefusion.sql.duplicates import name_duplicates
-from icefusion.sql.literals import exact_numbers
+from icefusion.sql.literals import exact_numbers, times_in_microseconds
 from icefusion.sql.references import replace_tables, rewrite_identifiers
 from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Name, Query, TableReference, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText, expand_views
@@ -69,7 +69,8 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]
         binding = _bind(query, reference, tables, sources)
         bindings.append(binding)
         replacements.append(_alias(reference) if _needs_alias(reference) else None)
-    bound = exact_numbers(replace_tables(query, replacements) if any(replacements) else query)
+    bound = replace_tables(query, replacements) if any(replacements) else query
+    bound = times_in_microseconds(exact_numbers(bound))
     bound = name_duplicates(bound)
     spellings = _spellings(bindings)
     return (rewrite_identifiers(bound, spellings) if spellings else bound), bindings

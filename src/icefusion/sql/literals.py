@@ -6,15 +6,16 @@ import re
 from decimal import Decimal
 from typing import TypeVar
 
-from icefusion.sql.lexer import Kind, tokenize
+from icefusion.sql.lexer import Kind, read_string, tokenize
 from icefusion.sql.references import Edit, apply_edits
 from icefusion.sql.statements import Fragment
 
-__all__ = ["exact_numbers", "now_in_microseconds"]
+__all__ = ["exact_numbers", "now_in_microseconds", "times_in_microseconds"]
 
 _F = TypeVar("_F", bound=Fragment)
 
 _LONG_NUMBER = re.compile(r"[0-9][0-9.]{15,}")
+_TIME = re.compile(r"[0-9]{1,2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6})?)?")
 _NOW = "arrow_cast(now(), 'Timestamp(Microsecond, Some(\"UTC\"))')"
 _MAX_UINT64 = 2**64 - 1
 
@@ -36,6 +37,22 @@ def exact_numbers(query: _F) -> _F:
             if token.kind is Kind.NUMBER and _is_rounded(token.text)
         ],
     )
+
+
+def times_in_microseconds(query: _F) -> _F:
+    """The query with times of day such as ``TIME '12:00'`` in microseconds.
+
+    DataFusion reads them in nanoseconds, and does not compare those with the microseconds of a column.
+    """
+    if "TIME" not in query.text.upper():
+        return query
+    tokens = tokenize(query.text)
+    edits: list[Edit] = []
+    for before, token, after in zip([tokens[-1], *tokens], tokens, tokens[1:], strict=False):
+        is_literal = token.key == "TIME" and after.kind is Kind.STRING and before.key != "."
+        if is_literal and _TIME.fullmatch(read_string(after)):
+            edits.append(Edit(token.start, after.end, f"arrow_cast({after.text}, 'Time64(Microsecond)')"))
+    return apply_edits(query, edits)
 
 
 def now_in_microseconds(query: _F) -> _F:

@@ -7,6 +7,7 @@ from typing import Literal
 from icefusion.errors import SQLError
 from icefusion.naming import normalize
 from icefusion.sql.assignments import parse_assignments, parse_columns_in, parse_value
+from icefusion.sql.changes_function import CHANGES_FUNCTION
 from icefusion.sql.file_functions import FILE_FUNCTIONS
 from icefusion.sql.lexer import Kind, Token
 from icefusion.sql.pieces import PieceCursor
@@ -75,6 +76,12 @@ def parse_merge(cursor: PieceCursor) -> Merge:
     return Merge(table, source, on, tuple(clauses), alias, source_alias, source_columns, returning)
 
 
+def _is_table(function: Name) -> bool:
+    """Whether the rows of a call are those of a table."""
+    *qualifier, name = map(normalize, function.parts)
+    return (name in FILE_FUNCTIONS and not qualifier) or (name == CHANGES_FUNCTION and qualifier in ([], ["system"]))
+
+
 def _parse_source(cursor: PieceCursor) -> Fragment:
     """The name of a table, perhaps at a version, or a query in parentheses."""
     first = cursor.index
@@ -89,7 +96,7 @@ def _parse_source(cursor: PieceCursor) -> Fragment:
         )
         if name is None:
             cursor.take()
-        elif cursor.at("(") and normalize(name.parts[-1]) in FILE_FUNCTIONS and len(name.parts) == 1:
+        elif cursor.at("(") and _is_table(name):
             _skip_parentheses(cursor)
         elif cursor.at("("):
             hint = "put it into a query: USING (SELECT * FROM ...) AS s"

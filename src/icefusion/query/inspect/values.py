@@ -69,12 +69,15 @@ class PartitionType:
         self._metadata = metadata
         self._types: dict[int, PrimitiveType] = {}
         names: dict[int, str] = {}
+        taken: set[str] = set()
         voids: set[int] = set()
         for spec in sorted(metadata.specs().values(), key=lambda spec: spec.spec_id, reverse=True):
             for field in spec.fields:
                 void = isinstance(field.transform, VoidTransform)
                 if field.field_id not in names:
-                    names[field.field_id] = field.name
+                    # Of fields of one name the newest has it; older ones are told apart as Java does it in version 1.
+                    names[field.field_id] = f"{field.name}_{field.field_id}" if field.name in taken else field.name
+                    taken.add(field.name)
                 elif field.field_id not in voids or void:
                     continue
                 self._types[field.field_id] = _field_type(field, metadata)
