@@ -422,3 +422,19 @@ def test_a_name_that_the_mapping_lacks_is_said_to_be_missing_there(session, file
     with pytest.raises(ice.SchemaError, match="column id is not in the table's name mapping"):
         session.table("ns.t").add_files(write(files / "2.parquet", pa.table({"id": [2]})))
     assert session.sql("SELECT id FROM ns.t").fetchall() == [(1,)]
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_fields_that_are_required_are_missing_where_their_struct_is(session, outside, files, statistics) -> None:
+    session.sql("CREATE TABLE ns.t (p STRUCT<x INT NOT NULL, q STRUCT<y STRING NOT NULL>>, r STRUCT<z INT> NOT NULL)")
+    inner = pa.struct([("x", pa.int32()), ("q", pa.struct([("y", pa.string())]))])
+    fits = [{"x": 1, "q": {"y": "a"}}, None, {"x": 2, "q": None}]
+    z = pa.array([{"z": None}] * 3, pa.struct([("z", pa.int32())]))
+    columns = {"p": pa.array(fits, inner), "r": z}
+    session.table("ns.t").add_files(write(files / "1.parquet", pa.table(columns), write_statistics=statistics))
+    assert session.sql("SELECT p FROM ns.t").fetchall() == [(row,) for row in fits]
+    for path, row in (("p.x", {"x": None, "q": None}), ("p.q.y", {"x": 1, "q": {"y": None}})):
+        table = pa.table({"p": pa.array([row, None, fits[0]], inner), "r": z})
+        with pytest.raises(ice.SchemaError, match=f"column {path} is NOT NULL in the table, and holds 1 NULLs"):
+            session.table("ns.t").add_files(write(files / f"{path}.parquet", table, write_statistics=statistics))
+    assert outside.snapshots() == 1

@@ -224,13 +224,24 @@ def _check_required(file: FoundFile, footer: pq.FileMetaData, fitted: Fitted, to
 
 def _null_count(file: FoundFile, footer: pq.FileMetaData, path: str, position: int | None) -> int | None:
     """How many rows have no value in a column; None where that would take reading all that is nested in it."""
+    is_top = path in footer.schema.to_arrow_schema().names
     if position is not None:
         statistics = [footer.row_group(i).column(position).statistics for i in range(footer.num_row_groups)]
         if all(each is not None and each.has_null_count for each in statistics):
-            return int(sum(each.null_count for each in statistics))
-    if path not in footer.schema.to_arrow_schema().names:
+            nulls = int(sum(each.null_count for each in statistics))
+            if is_top or not nulls:
+                return nulls
+    elif not is_top:
         return None
-    return sum(int(batch.column(0).null_count) for batch in column_batches(file, path))
+    columns = (batch.column(0) for batch in column_batches(file, path))
+    return sum(int(column.null_count) if is_top else _own_nulls(column) for column in columns)
+
+
+def _own_nulls(array: pa.Array) -> int:
+    """The NULLs of the one leaf that is read of a struct, without those that come of a struct that is NULL itself."""
+    while pa.types.is_struct(array.type):
+        array = array.filter(array.is_valid()).field(0)
+    return int(array.null_count)
 
 
 def _keep_mapping(calling: Calling, pinned: PinnedTable, mapping: NameMapping) -> None:
