@@ -36,6 +36,7 @@ from icefusion.config import WriteMode
 Row = tuple[Any, ...]
 COLUMNS = ("id", "k", "p", "v")
 MAX_ROWS = 80
+FINE = "'write.parquet.row-group-size-bytes' = '320', 'write.parquet.page-row-limit' = '2'"
 COPY = "{copy}"  # the table as it was before the statement
 
 ids = st.none() | st.integers(0, 9)
@@ -161,10 +162,12 @@ class Changes(RuleBasedStateMachine):
         self.spec: set[str] = set()
         self.steps = 0
 
-    @initialize(first=some_rows, spec=st.sampled_from(["", "p", "bucket"]))
-    def begin_with(self, first: list[Row], spec: str) -> None:
+    @initialize(first=some_rows, spec=st.sampled_from(["", "p", "bucket"]), fine=st.booleans())
+    def begin_with(self, first: list[Row], spec: str, fine: bool) -> None:
         if spec:
             self.evolve(spec)
+        if fine:  # so that pages of files that are written anew are carried over
+            self.session.sql(f"ALTER TABLE ns.t SET TBLPROPERTIES ({FINE})")
         self.both(f"INSERT INTO ns.t {values(first)}")
 
     # The same text for both

@@ -6,6 +6,9 @@ and updating a few rows does not leave a file of its own behind each time. The n
 at hand: they are encoded while the old file is read. Small neighbours of one partition share a task, and come out as
 one file. Several tasks run at the same time, each on one thread, as streams: memory does not grow with the files.
 
+Where the rows that are gone lie together, most of a large file has nothing missing. Such stretches are not read at all,
+but copied as they are (`icefusion.write.carrying`).
+
 The new versions wait for that in memory, up to a limit. Those beyond it are written to files of their own at once,
 which are then large ones.
 """
@@ -14,19 +17,33 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from itertools import groupby
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
+from pyiceberg.typedef import Record
+from pyroaring import BitMap
 
 from icefusion.changes.sink import NewRows
+from icefusion.config import WriteProperties
+from icefusion.errors import StorageError
 from icefusion.query.files import LiveFile
+from icefusion.write.carrying import stretches, write_remaining
+from icefusion.write.encoded import EncodedFile
+from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_waves
+from icefusion.write.files import Partition, TableFiles, storage_errors
+from icefusion.write.routing import PartitionIndex
 
-__all__ = ["HeldRows", "rewrite_tasks"]
+__all__ = ["HeldRows", "carried_over", "rewrite_tasks"]
 
 HELD_BYTES = 64 * 1024 * 1024
 SMALL_TASK_BYTES = 32 * 1024 * 1024
+LEAST_FILE_SHARE = 1 / 64
+"""Files smaller than this part of a full row group are hardly looked into before they are written anew."""
 
 
 class HeldRows:
@@ -83,5 +100,71 @@ def rewrite_tasks(files: Sequence[LiveFile]) -> list[list[LiveFile]]:
     return tasks
 
 
+def carried_over(
+    live: LiveFile, gone: BitMap, held: HeldRows, target: WriteTarget, io: FileIO, options: WriteOptions
+) -> Iterator[WriteResult]:
+    """Write a file anew, and what no row is missing from as it is.
+
+    Args:
+        live: The file.
+        gone: The positions of the rows that are gone.
+        held: New versions of rows; those of the file are taken if it is written.
+        target: The table.
+        io: Where its files are.
+        options: How much memory.
+
+    Returns:
+        What was written, which from now on is the caller's; nothing where the file has to be written by way of its
+        rows.
+
+    Raises:
+        StorageError: A file could not be read or written.
+    """
+    file = live.file
+    least_bytes = WriteProperties.of(target.properties).row_group_size_bytes * LEAST_FILE_SHARE
+    if live.deletes or file.spec_id != target.spec.spec_id or file.file_size_in_bytes < least_bytes:
+        return
+    files = TableFiles(target, io, options.write_uuid, options.task_id)
+    with storage_errors(file.file_path, "read"):
+        stream = io.new_input(file.file_path).open()
+    with closing(stream):
+        try:
+            encoded = EncodedFile(stream, file.file_path, file.file_size_in_bytes)
+        except StorageError:  # the engine may read what is odd here, and tells what is wrong otherwise
+            return
+        parts = stretches(encoded, file, gone, files)
+        if parts is None:
+            return
+        partition = Partition.of(file.partition, target.spec, target.schema) if target.spec.fields else None
+        own, others = _by_partition(held.take([file.file_path]), file, target)
+        yield write_remaining(parts, own, files, partition, options)
+    if others:
+        yield write_waves([[iter(others)]], target, io, WriteOptions(options.threads, options.memory_limit_bytes))
+
+
+def _by_partition(
+    rows: Sequence[pa.RecordBatch], file: DataFile, target: WriteTarget
+) -> tuple[list[pa.RecordBatch], list[pa.RecordBatch]]:
+    """Those of some rows that stay in the partition of a file, and the others."""
+    if not target.spec.fields:
+        return list(rows), []
+    own: list[pa.RecordBatch] = []
+    others: list[pa.RecordBatch] = []
+    index = PartitionIndex(target.spec, target.schema)
+    here = _values(file.partition)
+    for batch in rows:
+        ids = index.partition_ids(pa.Table.from_batches([batch]))
+        for number in np.unique(ids):
+            partition = index.partition(number)
+            stays = partition is not None and _values(partition.record) == here
+            (own if stays else others).append(batch.filter(pa.array(ids == number)))
+    return own, others
+
+
 def _partition(file: DataFile) -> tuple[int, str]:
-    return file.spec_id, repr([file.partition[index] for index in range(len(file.partition))])
+    return file.spec_id, _values(file.partition)
+
+
+def _values(record: Record) -> str:
+    """What tells the values of a partition from others, with NaN equal to itself and -0.0 not 0.0."""
+    return repr([record[index] for index in range(len(record))])

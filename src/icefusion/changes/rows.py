@@ -24,6 +24,7 @@ asked again, with smaller slices and with sort-merge joins, which spill.
 from __future__ import annotations
 
 import gc
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -41,7 +42,7 @@ from icefusion.changes.asking import Asker, Wave
 from icefusion.changes.context import ChangeContext, Changed
 from icefusion.changes.insert import InsertAlignment
 from icefusion.changes.joined import joined_as_merge
-from icefusion.changes.rewrite import HeldRows, rewrite_tasks
+from icefusion.changes.rewrite import HeldRows, carried_over, rewrite_tasks
 from icefusion.changes.spool import Spool
 from icefusion.changes.staging import RowChange
 from icefusion.commit.cleanup import delete_files
@@ -278,7 +279,20 @@ class RowChanger:
         share_bytes = None if memory_bytes is None else max(1, memory_bytes // max(1, min(self._threads, len(tasks))))
         ahead_bytes = AHEAD_BYTES if memory_bytes is None and len(tasks) < self._threads else None
 
+        alone = self._listed_once(tasks)
+
         def rewrite(files: Sequence[LiveFile]) -> None:
+            options = self._options(1, share_bytes)
+            if files[0].file.file_path in alone:
+                (live,) = files
+                bitmap = gone.get(live.file.file_path) or BitMap()
+                carried = carried_over(live, bitmap, held, self._target, self._handle.io, options)
+                is_done = False
+                for result in carried:
+                    self._keep(result)
+                    is_done = True
+                if is_done:
+                    return
             with ExitStack() as reading:
                 paths = frozenset(live.file.file_path for live in files)
                 waves: list[Streams] = [[iter(held.take(sorted(paths)))]]
@@ -287,13 +301,25 @@ class RowChanger:
                     if ahead_bytes is not None:
                         rows = reading.enter_context(read_ahead(rows, ahead_bytes))
                     waves.append([rows])
-                self._keep(write_waves(waves, self._target, self._handle.io, self._options(1, share_bytes)))
+                self._keep(write_waves(waves, self._target, self._handle.io, options))
 
         rewrites = [partial(rewrite, task) for task in tasks]
         rest = [] if writing is None else writing.last_tasks(max(1, self._threads - len(tasks)))
         # A rewrite for each thread but one, so that the rest does not wait in memory for all of them.
         first = max(0, self._threads - 1)
         run_tasks([*rewrites[:first], *rest, *rewrites[first:]], self._threads, Stop())
+
+    def _listed_once(self, tasks: Sequence[Sequence[LiveFile]]) -> frozenset[str]:
+        """Of the files that are written anew alone, those that the table lists once, and that have all of their rows.
+
+        Writers that were told not to look for duplicates may have added a file twice.
+        """
+        alone = frozenset(task[0].file.file_path for task in tasks if len(task) == 1)
+        if not alone:
+            return alone
+        times = Counter(live.file.file_path for live in self._context.engine.files(self.asker.view(only=alone)))
+        deleted = self._context.pinned.staging.deleted
+        return frozenset(path for path, count in times.items() if count == 1 and not deleted.count(path))
 
     # Small things
 

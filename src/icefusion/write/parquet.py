@@ -19,13 +19,18 @@ import pyarrow.parquet as pq
 from pyiceberg.io import OutputStream
 from pyiceberg.manifest import DataFile
 from pyiceberg.typedef import Record
+from pyiceberg.types import DoubleType, FloatType
 
 from icefusion.write.data_files import data_file
+from icefusion.write.encoded import CopiedGroup, EncodedRows, join_groups
 from icefusion.write.encodings import ColumnProfile, dictionary_columns, profile_columns, rows_of_a_page
 from icefusion.write.files import Partition, TableFiles, storage_errors
 from icefusion.write.metrics import FileMetrics, add_counts, count_nans, file_metrics
 
-__all__ = ["RollingWriter"]
+__all__ = ["PARQUET_FORM", "RollingWriter"]
+
+PARQUET_FORM: dict[str, Any] = {"version": "2.6", "store_decimal_as_integer": True, "store_schema": False}
+"""The settings of pyarrow's writer that decide on a file's schema."""
 
 FULL = 0.95
 """A file this full counts as full; a row group for the rest would be too small to be worth it."""
@@ -72,6 +77,24 @@ class RollingWriter:
             rows = self._rows_of_next_group(table.num_rows - offset, row_bytes)
             self._write_group(table.slice(offset, rows), row_bytes)
             offset += rows
+
+    def carry(self, rows: EncodedRows) -> None:
+        """Copy rows of another file that has the same schema, as a row group.
+
+        Raises:
+            StorageError: They could not be read, or not be written.
+        """
+        options = self._files.options
+        if (
+            self._open is not None
+            and self._open.size_bytes + rows.size_bytes > (1 + SLACK) * options.target_file_size_bytes
+        ):
+            self._roll()
+        if self._open is None:
+            self._open = _OpenFile(self._files, self._partition, rows.group.dictionaries, options.page_row_limit)
+        self._open.carry(rows)
+        if self._open.size_bytes >= FULL * options.target_file_size_bytes:
+            self._roll()
 
     def close(self) -> list[DataFile]:
         """Finish the last file; the answer is all files written since the writer was made."""
@@ -134,6 +157,7 @@ class _OpenFile:
         self._path = files.new_path(partition)
         self._nans: defaultdict[int, int] = defaultdict(int)
         self._footers: list[pq.FileMetaData] = []
+        self._carried: list[CopiedGroup] = []
         self._nan_leaves = [leaf for leaf in files.leaves if files.modes[leaf.field_id].counts]
         self.size_bytes = 0
         with storage_errors(self._path, "created"):
@@ -156,12 +180,22 @@ class _OpenFile:
             self._writer.write_table(rows, row_group_size=rows.num_rows)
             self.size_bytes = self._tell()
 
+    def carry(self, rows: EncodedRows) -> None:
+        with storage_errors(self._path):
+            self._carried.append(rows.copy(self._sink.write, self._tell()))
+            self.size_bytes = self._tell()
+        # Rows that are carried over hold no NaN.
+        floating = [leaf.field_id for leaf in self._nan_leaves if isinstance(leaf.type, FloatType | DoubleType)]
+        add_counts(self._nans, dict.fromkeys(floating, 0))
+
     def close(self, is_sorted: bool) -> DataFile:
         with storage_errors(self._path):
             self._writer.close()
+            footer = self._footers[0]
+            if self._carried:
+                footer = join_groups(footer, self._carried, self._sink.write, self._tell())
             self.size_bytes = self._tell()
             self._sink.close()
-        footer = self._footers[0]
         files = self._files
         return self._data_file(footer, file_metrics(footer, files.leaves, files.modes, self._nans), is_sorted)
 
@@ -178,8 +212,7 @@ class _OpenFile:
 
     def _settings(self, dictionaries: list[str], step_rows: int) -> dict[str, Any]:
         options = self._files.options
-        return {
-            "version": "2.6",
+        return PARQUET_FORM | {
             "compression": options.compression_codec,
             "compression_level": self._files.compression_level,
             "use_dictionary": dictionaries,
@@ -188,8 +221,6 @@ class _OpenFile:
             "max_rows_per_page": options.page_row_limit,
             "write_batch_size": step_rows,
             "write_page_index": True,
-            "store_decimal_as_integer": True,
-            "store_schema": False,
             "metadata_collector": self._footers,
         }
 

@@ -1,0 +1,77 @@
+"""Files most of which was copied as it was are files like any others, to every reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from interop_cases import TYPES, TypeCase, arrow_table, case_named, cases_for
+from interop_readers import Reader
+from interop_rows import column_by_id, expected_column
+from interop_tables import create_with_icefusion, location_of
+
+import icefusion
+
+COUNT = 1500
+
+
+def rows(case: TypeCase) -> pa.Table:
+    """Each value in a run of rows, so that pages differ, and NULL here and there. With NaN nothing would be copied."""
+    column = arrow_table((case,))[case.name]
+    chosen = [i for i, value in enumerate(column.to_pylist()[:-1]) if "nan" not in repr(value)]
+    each = -(-COUNT // len(chosen))
+    spread = [None if i % 41 == 0 else chosen[i // each] for i in range(COUNT)]
+    return pa.table({"id": range(COUNT), case.name: column.take(pa.array(spread, pa.int32()))})
+
+
+@pytest.fixture(scope="module")
+def changed(session: icefusion.Session) -> dict[str, tuple[str, pa.Table]]:
+    """For each type, a table of one file that was written anew twice, and its rows."""
+    done = {}
+    for case in TYPES:
+        table = f"ns.carried_{case.name}"
+        create_with_icefusion(session, table, [case])
+        session.sql(
+            f"ALTER TABLE {table} SET TBLPROPERTIES ('write.parquet.page-row-limit' = '50', "
+            "'write.parquet.row-group-size-bytes' = '4000', 'write.parquet.row-group-limit' = '600')"
+        )
+        given = rows(case)
+        session.writer(table).write_batch(given)
+        session.sql(f"DELETE FROM {table} WHERE id BETWEEN 310 AND 390", write_mode="copy-on-write")
+        session.sql(f"UPDATE {table} SET id = id + 10000 WHERE id IN (7, 1200)", write_mode="copy-on-write")
+        ((path,),) = session.sql(f"SELECT file_path FROM {table}.files").fetchall()
+        assert Path(path.removeprefix("file://")).read_bytes().count(b"PAR1") > 2, "nothing was carried over"
+        left = given.filter(pc.or_(pc.less(given["id"], 310), pc.greater(given["id"], 390)))
+        ids = [i + 10_000 if i in (7, 1200) else i for i in left["id"].to_pylist()]
+        done[case.name] = location_of(session, table), left.set_column(0, "id", pa.array(ids))
+    return done
+
+
+@pytest.mark.parametrize("case", TYPES, ids=lambda case: case.name)
+def test_other_engines_read_every_type(changed: Any, reader: Reader, case: TypeCase) -> None:
+    if case not in cases_for(reader.name):
+        pytest.skip(case.without.get(reader.name, "not for this engine"))
+    location, expected = changed[case.name]
+    found = column_by_id(reader.rows(location), expected.schema, case.name)
+    wanted = expected_column(expected, case.name)
+    if reader.name in case.nulls_lost:
+        wanted = {key: value for key, value in wanted.items() if key % 41}
+        found = {key: value for key, value in found.items() if key in wanted}
+    assert found == wanted
+
+
+BY_VALUE = ("c_int", "c_bigint", "c_decimal_18", "c_decimal_38", "c_date", "c_timestamp", "c_string")
+
+
+@pytest.mark.parametrize("name", BY_VALUE)
+def test_other_engines_find_rows_by_what_is_said_of_pages(changed: Any, reader: Reader, name: str) -> None:
+    location, expected = changed[name]
+    case = case_named(name)
+    asked = [None, *case.values]
+    known = list(zip(*(column.to_pylist() for column in expected.columns), strict=True))
+    wanted = [sorted(i for i, found in known if found == value) for value in asked]
+    assert all(wanted)
+    assert reader.ids_where_each(location, case, asked) == wanted

@@ -1,0 +1,336 @@
+import datetime as dt
+import decimal
+import io
+import random
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyiceberg.io.pyarrow import PyArrowFileIO
+from pyiceberg.manifest import DataFile
+from pyroaring import BitMap
+from writing import EVENTS, EVERY_TYPE, event_rows, every_type_rows, read, stored_files, target, write
+
+import icefusion as ice
+from icefusion.bridge.schema import iceberg_to_arrow
+from icefusion.write.carrying import Stretch, stretches, write_remaining
+from icefusion.write.encoded import EncodedFile
+from icefusion.write.executor import WriteOptions, WriteTarget
+from icefusion.write.files import TableFiles
+from icefusion.write.thrift import (
+    BINARY,
+    BOOL,
+    DOUBLE,
+    I16,
+    I32,
+    I64,
+    LIST,
+    MAP,
+    SET,
+    STRUCT,
+    ThriftError,
+    read_struct,
+    write_struct,
+)
+
+SMALL = {"write.parquet.row-group-size-bytes": "400000", "write.parquet.page-row-limit": "100"}
+FINE = SMALL | {"write.parquet.row-group-size-bytes": "80000"}
+
+
+def many_rows(count: int) -> pa.Table:
+    """Rows with values of every type, NULLs among them and no NaN, that tend to grow from row to row."""
+    ordinary, nulls, unusual = every_type_rows().to_pylist()
+    plain = {"f": 0.5, "d": -0.0, "list": [0.5, None], "st": {"x": 1.0, "y": None}, "deep": [{"k": [(1, 2.0)]}]}
+    rng = random.Random(7)
+    rows = []
+    for i in range(count):
+        row = dict(rng.choice([ordinary, ordinary, nulls, unusual]))
+        row |= {key: value for key, value in plain.items() if row[key] is not None}
+        row["l"] = i
+        if row["s"] is not None:
+            row |= {
+                "i": i - count // 2,
+                "f": i - 50.5,
+                "s": f"{i:06} {row['s']}",
+                "dec38": decimal.Decimal(i - 500),
+                "dec9": decimal.Decimal(500 - i),
+                "day": dt.date.fromordinal(700_000 + i),
+                "fx": i.to_bytes(3, "big"),
+            }
+        rows.append(row)
+    return pa.Table.from_pylist(rows, schema=iceberg_to_arrow(EVERY_TYPE))
+
+
+@contextmanager
+def encoded(file: DataFile) -> Iterator[EncodedFile]:
+    with PyArrowFileIO().new_input(file.file_path).open() as stream:
+        yield EncodedFile(stream, file.file_path, file.file_size_in_bytes)
+
+
+def rewrite(
+    file: DataFile, to: WriteTarget, gone: BitMap, new_rows: pa.Table | None = None
+) -> tuple[list[DataFile], list[Stretch]] | None:
+    """Write a file anew without some rows; None where nothing of it can be carried over."""
+    files = TableFiles(to, PyArrowFileIO(), str(uuid.uuid4()))
+    with encoded(file) as found:
+        parts = stretches(found, file, gone, files)
+        if parts is None:
+            return None
+        batches = [] if new_rows is None else new_rows.to_batches()
+        return list(write_remaining(parts, batches, files, None, WriteOptions(1)).files), parts
+
+
+def runs(rng: random.Random, count: int) -> BitMap:
+    """Some runs of positions, and single ones."""
+    gone = BitMap()
+    for _ in range(rng.randrange(4)):
+        start = rng.randrange(count)
+        gone |= BitMap(range(start, min(count, start + rng.choice([1, 30, 100, count // 3]))))
+    return gone
+
+
+def left(rows: pa.Table, gone: BitMap) -> pa.Table:
+    return rows.filter(pa.array([i not in gone for i in range(rows.num_rows)]))
+
+
+def metrics(file: DataFile) -> list[object]:
+    names = ("record_count", "value_counts", "null_value_counts", "nan_value_counts", "lower_bounds", "upper_bounds")
+    return [getattr(file, name) for name in names]
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_is_left_of_values_of_every_type(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    to = target(tmp_path, EVERY_TYPE, properties=SMALL)
+    rows = many_rows(1000)
+    (file,) = write(rows, to).files
+    for generation in range(3):
+        gone = runs(rng, rows.num_rows)
+        new = rows.slice(3, 50) if rng.random() < 0.5 else None
+        expected = left(rows, gone) if new is None else pa.concat_tables([new, left(rows, gone)])
+        done = rewrite(file, to, gone, new)
+        if done is None:
+            return
+        ((file,), parts) = done
+        assert any(part.gone is None for part in parts), generation
+        assert read([file]).equals(expected)
+        # The manifest says of it what it says of the same rows written afresh.
+        (afresh,) = write(expected, to).files
+        assert metrics(file) == metrics(afresh)
+        rows = expected
+
+
+def test_footers_and_page_indexes_say_of_pages_what_they_hold(tmp_path: Path) -> None:
+    to = target(tmp_path, EVERY_TYPE, properties=SMALL)
+    rows = many_rows(1000)
+    (file,) = write(rows, to).files
+    ((new,), _) = rewrite(file, to, BitMap(range(130, 170)), rows.slice(0, 20))  # type: ignore[misc]
+    with encoded(new) as found:
+        assert found.has_exact_pages
+        for group in found.groups:
+            assert group.pages is not None
+            for start, stop in zip(group.cuts, group.cuts[1:], strict=False):
+                part = pa.Table.from_batches(group.rows(start, stop).decode(1000))
+                first = group.first_position + start
+                assert part.equals(read([new]).slice(first, stop - start).cast(part.schema))
+            for position, pages in enumerate(group.pages):
+                footer = found.metadata.row_group(group.number).column(position)
+                assert sum(pages.null_counts) == footer.statistics.null_count
+                assert footer.total_uncompressed_size > 0
+    with io.BytesIO(Path(new.file_path).read_bytes()) as data:
+        assert pq.read_table(data, filters=[("l", ">=", 990)])["l"].to_pylist() == list(range(990, 1000))
+
+
+def test_only_what_lies_around_missing_rows_is_decoded(tmp_path: Path) -> None:
+    to = target(tmp_path, EVERY_TYPE, properties=FINE)
+    (file,) = write(many_rows(1000), to).files
+    ((new,), parts) = rewrite(file, to, BitMap([150, 151, 420]))  # type: ignore[misc]
+    decoded = [part.rows for part in parts if part.gone is not None]
+    begins = [rows.group.first_position + rows.first for rows in decoded]
+    assert [rows.num_rows for rows in decoded] == [100, 100]
+    assert [begin <= row < begin + 100 for begin, row in zip(begins, (150, 420), strict=True)] == [True, True]
+    old, bytes_ = Path(file.file_path).read_bytes(), Path(new.file_path).read_bytes()
+    footer = pq.read_metadata(new.file_path)
+    carried = 0
+    for i in range(footer.num_row_groups):
+        chunk = footer.row_group(i).column(2)
+        carried += bytes_[chunk.data_page_offset :][: chunk.total_compressed_size] in old
+    assert carried == sum(part.gone is None for part in parts)
+
+
+def test_row_groups_all_of_whose_rows_are_gone_are_left_out(tmp_path: Path) -> None:
+    to = target(tmp_path, EVERY_TYPE, properties=FINE | {"write.parquet.row-group-limit": "250"})
+    rows = many_rows(1000)
+    (file,) = write(rows, to).files
+    ((new,), parts) = rewrite(file, to, BitMap(range(250, 500)))  # type: ignore[misc]
+    assert [part.gone for part in parts] == [None] * 3
+    assert read([new]).equals(left(rows, BitMap(range(250, 500))))
+    assert pq.read_metadata(new.file_path).num_row_groups == 3
+
+
+def test_files_do_not_grow_beyond_their_target(tmp_path: Path) -> None:
+    to = target(tmp_path, EVERY_TYPE, properties=FINE | {"write.parquet.row-group-limit": "100"})
+    rows = many_rows(1000)
+    (file,) = write(rows, to).files
+    size = {"write.target-file-size-bytes": str(file.file_size_in_bytes // 3)}
+    limited = target(tmp_path, EVERY_TYPE, properties=dict(to.properties) | size)
+    (files, _) = rewrite(file, limited, BitMap([5]))  # type: ignore[misc]
+    assert len(files) > 1
+    sizes = [sum(each.column_sizes.values()) for each in files]
+    assert max(sizes) < 0.7 * sum(file.column_sizes.values())
+    assert read(sorted(files, key=lambda file: file.file_path)).equals(left(rows, BitMap([5])))
+
+
+def test_values_that_are_not_what_they_seem(tmp_path: Path) -> None:
+    """Bounds go by the order of the types: signed decimals, unsigned bytes, both zeros."""
+    to = target(tmp_path, EVERY_TYPE, properties=SMALL)
+    base = many_rows(1000)
+    values = {
+        "dec38": pa.array([decimal.Decimal(i - 500) * 10**20 for i in range(1000)], pa.decimal128(38, 4)),
+        "b": pa.array([bytes([i % 256]) * (i % 3) for i in range(1000)], pa.binary()),
+        "d": pa.array([(-0.0, 0.0)[i % 2] for i in range(1000)], pa.float64()),
+        "flag": pa.array([i > 500 for i in range(1000)], pa.bool_()),
+    }
+    for name, array in values.items():
+        place = base.schema.get_field_index(name)
+        base = base.set_column(place, base.schema.field(place), array)
+    (file,) = write(base, to).files
+    for gone in (BitMap(range(333)), BitMap(range(600, 1000)), BitMap([450])):
+        ((new,), _) = rewrite(file, to, gone)  # type: ignore[misc]
+        (afresh,) = write(left(base, gone), to).files
+        assert metrics(new) == metrics(afresh)
+        footer = pq.read_metadata(new.file_path)
+        for i in range(footer.num_row_groups):
+            rows = pq.ParquetFile(new.file_path).read_row_group(i)
+            for name in ("i", "l", "dec38", "day", "s", "fx", "flag"):
+                column = footer.row_group(i).column(footer.schema.to_arrow_schema().names.index(name))
+                statistics = column.statistics
+                if name == "s":
+                    assert statistics.max == pc.max(rows[name]).as_py()
+                assert statistics.null_count == rows[name].null_count
+
+
+OTHER = {
+    "a codec": {"write.parquet.compression-codec": "snappy"},
+    "a target for bounds of many values": {"write.parquet.row-group-size-bytes": str(400_000_000)},
+}
+
+
+@pytest.mark.parametrize("change", OTHER)
+def test_files_of_other_settings_are_decoded(tmp_path: Path, change: str) -> None:
+    (file,) = write(many_rows(1000), target(tmp_path, EVERY_TYPE, properties=SMALL)).files
+    to = target(tmp_path, EVERY_TYPE, properties=SMALL | OTHER[change])
+    assert rewrite(file, to, BitMap([1])) is None
+
+
+def test_files_that_may_hold_nan_are_decoded(tmp_path: Path) -> None:
+    to = target(tmp_path, EVENTS, properties=SMALL)
+    (file,) = write(event_rows(5000), to).files
+    assert rewrite(file, to, BitMap([1])) is None
+    quiet = target(tmp_path, EVENTS, properties=SMALL | {"write.metadata.metrics.column.x": "none"})
+    assert rewrite(file, quiet, BitMap([1])) is not None
+
+
+def test_files_of_other_writers_go_by_whole_row_groups(tmp_path: Path) -> None:
+    duckdb = pytest.importorskip("duckdb")
+    to = target(tmp_path, EVENTS, properties=SMALL | {"write.parquet.row-group-size-bytes": "2000000"})
+    (file,) = write(event_rows(20_000).set_column(2, "x", pa.array([1.5] * 20_000)), to).files
+    other = tmp_path / "other.parquet"
+    duckdb.sql(
+        f"COPY (FROM '{file.file_path}') TO '{other}' (COMPRESSION zstd, ROW_GROUP_SIZE 4096, "
+        "FIELD_IDS {id: 1, ts: 2, x: 3, s: 4})"
+    )
+    with other.open("rb") as stream:
+        found = EncodedFile(stream, str(other), other.stat().st_size)
+        assert not found.has_exact_pages
+        assert all(group.cuts == (0, group.num_rows) for group in found.groups)
+        assert len(found.groups) > 2
+
+
+@pytest.mark.parametrize("damage", ["cut off", "footer", "pages"])
+def test_damaged_files_are_told_and_leave_nothing(tmp_path: Path, damage: str) -> None:
+    to = target(tmp_path, EVERY_TYPE, properties=SMALL)
+    (file,) = write(many_rows(1000), to).files
+    path = Path(file.file_path)
+    data = path.read_bytes()
+    match damage:
+        case "cut off":
+            path.write_bytes(data[:-20])
+        case "footer":
+            length = int.from_bytes(data[-8:-4], "little")
+            path.write_bytes(data[: -8 - length] + b"\xff" * length + data[-8:])
+        case "pages":
+            chunk = pq.read_metadata(path).row_group(0).column(2)
+            start, size = chunk.data_page_offset, chunk.total_compressed_size
+            path.write_bytes(data[:start] + b"\xff" * size + data[start + size :])
+    with pytest.raises(ice.StorageError, match=path.name):
+        rewrite(file, to, BitMap([150]))
+    assert stored_files(tmp_path) == [path]
+
+
+scalars = st.sampled_from([I16, I32, I64, BINARY, DOUBLE, BOOL])
+VALUES = {
+    I16: st.integers(-(2**15), 2**15 - 1),
+    I32: st.integers(-(2**31), 2**31 - 1),
+    I64: st.integers(-(2**63), 2**63 - 1),
+    BINARY: st.binary(max_size=40),
+    DOUBLE: st.binary(min_size=8, max_size=8),
+    BOOL: st.booleans(),
+}
+
+
+def of_kind(kind: int) -> st.SearchStrategy[object]:
+    return VALUES[kind]
+
+
+structs = st.recursive(
+    st.dictionaries(st.integers(-20, 400), scalars.flatmap(lambda kind: st.tuples(st.just(kind), of_kind(kind)))),
+    lambda inner: st.dictionaries(
+        st.integers(1, 40),
+        st.one_of(
+            st.tuples(st.just(STRUCT), inner),
+            st.tuples(st.sampled_from([LIST, SET]), st.tuples(st.just(STRUCT), st.lists(inner, max_size=20))),
+            st.tuples(st.just(LIST), scalars.flatmap(lambda kind: st.tuples(st.just(kind), st.lists(of_kind(kind))))),
+            st.tuples(
+                st.just(MAP),
+                st.tuples(
+                    st.just(BINARY << 4 | I64),
+                    st.lists(st.tuples(of_kind(BINARY), of_kind(I64)), min_size=1, max_size=4),
+                ),
+            ),
+        ),
+        max_size=5,
+    ),
+)
+
+
+@given(structs, st.binary(max_size=5))
+def test_structs_come_through(struct: dict[int, tuple[int, object]], before: bytes) -> None:
+    data = write_struct(struct)
+    assert read_struct(before + data + b"rest", len(before)) == (struct, len(before) + len(data))
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_struct_is_told(data: bytes) -> None:
+    try:
+        struct, end = read_struct(data)
+    except ThriftError:
+        return
+    assert end <= len(data)
+    assert read_struct(write_struct(struct))[0] == struct
+
+
+def test_footers_come_through_byte_by_byte(tmp_path: Path) -> None:
+    (file,) = write(many_rows(300), target(tmp_path, EVERY_TYPE, properties=SMALL)).files
+    data = Path(file.file_path).read_bytes()
+    footer = data[-8 - int.from_bytes(data[-8:-4], "little") : -8]
+    struct, end = read_struct(footer)
+    assert end == len(footer)
+    assert write_struct(struct) == footer
