@@ -7,11 +7,12 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from interop_cases import TYPES, TypeCase, arrow_table, case_named, cases_for
-from interop_readers import Reader
-from interop_rows import column_by_id, expected_column
-from interop_tables import create_with_icefusion, location_of
+from interop_readers import Reader, SparkReader
+from interop_rows import canonical_rows, column_by_id, expected_column, rows_of
+from interop_tables import SparkWriter, create_with_icefusion, location_of
 
 import icefusion
 
@@ -75,3 +76,30 @@ def test_other_engines_find_rows_by_what_is_said_of_pages(changed: Any, reader: 
     wanted = [sorted(i for i, found in known if found == value) for value in asked]
     assert all(wanted)
     assert reader.ids_where_each(location, case, asked) == wanted
+
+
+@pytest.mark.spark
+def test_row_groups_of_spark_are_carried_over(
+    spark_writer: SparkWriter, spark_reader: SparkReader, session: icefusion.Session
+) -> None:
+    cases = [case_named(name) for name in ("c_int", "c_decimal_38", "c_timestamptz", "c_string", "n_texts")]
+    columns = [rows(case)[case.name] for case in cases]
+    given = pa.table([pa.array(range(COUNT)), *columns], names=["id", *(case.name for case in cases)])
+    properties = {
+        "write.parquet.row-group-size-bytes": "16384",
+        "write.parquet.row-group-check-min-record-count": "100",
+        "write.parquet.row-group-check-max-record-count": "100",
+    }
+    spark_writer.create("ice.db.carried", cases, **properties)
+    spark_writer.insert("ice.db.carried", given)
+    spark_writer.hand_over("ice.db.carried", session, "ns.carried_from_spark")
+    ((path,),) = session.sql("SELECT file_path FROM ns.carried_from_spark.files").fetchall()
+    groups = pq.read_metadata(path.removeprefix("file:")).num_row_groups
+    session.sql("DELETE FROM ns.carried_from_spark WHERE id BETWEEN 310 AND 390", write_mode="copy-on-write")
+    ((path,),) = session.sql("SELECT file_path FROM ns.carried_from_spark.files").fetchall()
+    assert groups > 3
+    assert Path(path.removeprefix("file:")).read_bytes().count(b"PAR1") > 2, "nothing was carried over"
+    left = given.filter(pc.or_(pc.less(given["id"], 310), pc.greater(given["id"], 390)))
+    found = spark_reader.rows(location_of(session, "ns.carried_from_spark"))
+    assert canonical_rows(found, left.schema) == rows_of(left)
+    assert session.sql("SELECT * FROM ns.carried_from_spark ORDER BY id").to_arrow().cast(left.schema).equals(left)

@@ -21,8 +21,9 @@ from icefusion.naming import find_name, nearest, normalize, quote_identifier
 from icefusion.query.changelog import Changelog, expand_changelogs
 from icefusion.query.scan import TableView
 from icefusion.query.sources import Source
+from icefusion.query.views import view_schema
 from icefusion.sql.duplicates import name_duplicates
-from icefusion.sql.literals import exact_numbers, times_in_microseconds
+from icefusion.sql.literals import exact_numbers, keys_in_32_bits, times_in_microseconds
 from icefusion.sql.references import replace_tables, rewrite_identifiers
 from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Name, Query, TableReference, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText, expand_views
@@ -71,6 +72,8 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]
         replacements.append(_alias(reference) if _needs_alias(reference) else None)
     bound = replace_tables(query, replacements) if any(replacements) else query
     bound = times_in_microseconds(exact_numbers(bound))
+    if "[" in bound.text:
+        bound = keys_in_32_bits(bound, _maps_of_ints(bindings))
     bound = name_duplicates(bound)
     spellings = _spellings(bindings)
     return (rewrite_identifiers(bound, spellings) if spellings else bound), bindings
@@ -145,6 +148,26 @@ def _column_names(binding: Binding) -> Iterable[str]:
     if isinstance(schema, Schema):
         return [part for name in schema.column_names for part in name.split(".")]
     return _arrow_names(schema)
+
+
+def _maps_of_ints(bindings: Sequence[Binding]) -> frozenset[str]:
+    """The columns, in lower case, that are maps with keys of 32 bits wherever they are found."""
+    maps: set[str] = set()
+    others: set[str] = set()
+    for binding in bindings:
+        schema: Schema | pa.Schema = binding.schema
+        arrow = view_schema(schema) if isinstance(schema, Schema) else schema
+        for field in _arrow_fields(arrow):
+            is_such = pa.types.is_map(field.type) and pa.types.is_int32(field.type.key_type)
+            (maps if is_such else others).add(field.name.lower())
+    return frozenset(maps - others)
+
+
+def _arrow_fields(fields: Iterable[pa.Field]) -> Iterable[pa.Field]:
+    for field in fields:
+        yield field
+        if pa.types.is_struct(field.type):
+            yield from _arrow_fields(field.type)
 
 
 def _arrow_names(fields: Iterable[pa.Field]) -> Iterable[str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from decimal import Decimal
+from itertools import pairwise
 from typing import TypeVar
 
-from icefusion.sql.lexer import Kind, read_string, tokenize
+from icefusion.sql.lexer import Kind, Token, read_identifier, read_string, tokenize
 from icefusion.sql.references import Edit, apply_edits
 from icefusion.sql.statements import Fragment
 
-__all__ = ["exact_numbers", "now_in_microseconds", "times_in_microseconds"]
+__all__ = ["exact_numbers", "keys_in_32_bits", "now_in_microseconds", "times_in_microseconds"]
 
 _F = TypeVar("_F", bound=Fragment)
 
@@ -53,6 +55,43 @@ def times_in_microseconds(query: _F) -> _F:
         if is_literal and _TIME.fullmatch(read_string(after)):
             edits.append(Edit(token.start, after.end, f"arrow_cast({after.text}, 'Time64(Microsecond)')"))
     return apply_edits(query, edits)
+
+
+def keys_in_32_bits(query: _F, maps: Collection[str]) -> _F:
+    """The query with the keys by which maps of ``int`` keys are asked, as in ``m[3]``, in 32 bits.
+
+    DataFusion reads them in 64 bits, and does not compare those with keys of 32. A key that is no ``int`` is in no such
+    map, so that the answer is NULL.
+
+    Args:
+        query: The query.
+        maps: The names of such columns, in lower case.
+    """
+    if not maps:
+        return query
+    tokens = tokenize(query.text)
+    edits: list[Edit] = []
+    for number, (token, after) in enumerate(pairwise(tokens)):
+        named = token.kind in (Kind.WORD, Kind.QUOTED) and read_identifier(token).text.lower() in maps
+        if not named or after.key != "[":
+            continue
+        inside = _up_to_bracket(tokens[number + 2 :])
+        if inside and ":" not in [each.key for each in inside] and inside[0].kind is not Kind.STRING:
+            start, end = inside[0].start, inside[-1].end
+            edits += (Edit(start, start, "try_cast("), Edit(end, end, " AS int)"))
+    return apply_edits(query, edits)
+
+
+def _up_to_bracket(tokens: Sequence[Token]) -> list[Token]:
+    """The tokens before the bracket that ends a subscript; none where there is another subscript in it."""
+    inside: list[Token] = []
+    for token in tokens:
+        if token.key == "]":
+            return inside
+        if token.key == "[":
+            break
+        inside.append(token)
+    return []
 
 
 def now_in_microseconds(query: _F) -> _F:
