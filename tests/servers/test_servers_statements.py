@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from conformance_runner import run_file_once
 from places import Place
@@ -43,3 +44,30 @@ def test_statements(path: Path, other_places: list[Place]) -> None:
         warehouses = [PlaceWarehouse(place, stack) for place in other_places]
         failures = run_file_once(path, warehouses, turn=TURNS[kind], kind=kind, blocks=blocks, limits=LIMITS.get(kind))
     assert not failures, "\n\n".join(failures)
+
+
+def test_what_no_row_is_missing_from_is_copied_as_it_is(any_place: Place) -> None:
+    table = f"{any_place.namespace}.big"
+    rows = pa.table({"id": range(30_000), "s": [f"text {i * 7919 % 10_007}" for i in range(30_000)]})
+    with any_place.connect() as session:
+        session.sql(f"CREATE NAMESPACE {any_place.namespace}")
+        session.sql(
+            f"CREATE TABLE {table} (id BIGINT, s STRING) "
+            "TBLPROPERTIES ('write.parquet.row-group-size-bytes' = '400000', 'write.parquet.page-row-limit' = '500')"
+        )
+        session.writer(table).write_batch(rows)
+        session.sql(f"DELETE FROM {table} WHERE id BETWEEN 700 AND 799", write_mode="copy-on-write")
+        session.sql(f"UPDATE {table} SET s = 'new' WHERE id = 20000", write_mode="copy-on-write")
+        ((path,),) = session.sql(f"SELECT file_path FROM {table}.files").fetchall()
+        found = session.sql(
+            f"SELECT count(*), sum(id), min(s), count(distinct s) FROM {table} WHERE id > 600"
+        ).fetchall()
+    loaded = any_place.pyiceberg().load_table(table)
+    with loaded.io.new_input(path).open() as stream:
+        assert stream.read().count(b"PAR1") > 2, "nothing was carried over"
+    theirs = {row["id"]: row["s"] for row in loaded.scan().to_arrow().to_pylist()}
+    kept = {row["id"]: row["s"] for row in rows.to_pylist() if not 700 <= row["id"] < 800} | {20_000: "new"}
+    assert theirs == kept
+    later = [(i, s) for i, s in kept.items() if i > 600]
+    texts = [s for _, s in later]
+    assert found == [(len(later), sum(i for i, _ in later), min(texts), len(set(texts)))]

@@ -15,9 +15,10 @@ which are then large ones.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import groupby
 
 import numpy as np
@@ -30,15 +31,16 @@ from pyroaring import BitMap
 
 from icefusion.changes.sink import NewRows
 from icefusion.config import WriteProperties
-from icefusion.errors import StorageError
 from icefusion.query.files import LiveFile
 from icefusion.write.carrying import stretches, write_remaining
 from icefusion.write.encoded import EncodedFile
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_waves
-from icefusion.write.files import Partition, TableFiles, storage_errors
+from icefusion.write.files import Partition, TableFiles
 from icefusion.write.routing import PartitionIndex
 
 __all__ = ["HeldRows", "carried_over", "rewrite_tasks"]
+
+logger = logging.getLogger("icefusion")
 
 HELD_BYTES = 64 * 1024 * 1024
 SMALL_TASK_BYTES = 32 * 1024 * 1024
@@ -125,12 +127,12 @@ def carried_over(
     if live.deletes or file.spec_id != target.spec.spec_id or file.file_size_in_bytes < least_bytes:
         return
     files = TableFiles(target, io, options.write_uuid, options.task_id)
-    with storage_errors(file.file_path, "read"):
-        stream = io.new_input(file.file_path).open()
-    with closing(stream):
+    with ExitStack() as opened:
         try:
+            stream = opened.enter_context(closing(io.new_input(file.file_path).open()))
             encoded = EncodedFile(stream, file.file_path, file.file_size_in_bytes)
-        except StorageError:  # the engine may read what is odd here, and tells what is wrong otherwise
+        except Exception:  # the engine may read what is odd here, and tells what is wrong otherwise
+            logger.debug("%s: is left to the engine", file.file_path, exc_info=True)
             return
         parts = stretches(encoded, file, gone, files)
         if parts is None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -25,8 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.io import InputStream
 
-from icefusion.errors import StorageError
-from icefusion.write.files import storage_errors
+from icefusion.errors import IcefusionError, StorageError
 from icefusion.write.thrift import (
     BINARY,
     BOOL,
@@ -120,7 +120,7 @@ class EncodedFile:
         self._tail_at = max(0, size_bytes - TAIL_BYTES)
         self._tail = b""
         self._tail = self.read(self._tail_at, size_bytes - self._tail_at)
-        with storage_errors(path, "read"):
+        with _reading(path):
             length, magic = struct.unpack("<I4s", self._tail[-8:])
             if magic != MAGIC or length > size_bytes - 12:
                 raise OSError("it does not end as a Parquet file does")
@@ -135,7 +135,7 @@ class EncodedFile:
         except _DAMAGE as exc:
             raise _damaged(path, exc) from exc
         self.groups = tuple(groups)
-        with storage_errors(path, "read"):
+        with _reading(path):
             self.metadata = _parsed(_end(footer))
 
     @property
@@ -168,7 +168,7 @@ class EncodedFile:
         Raises:
             StorageError: They could not be read.
         """
-        with storage_errors(self._path, "read"):
+        with _reading(self._path):
             if self._tail and offset >= self._tail_at:
                 found = self._tail[offset - self._tail_at :][:length]
                 if len(found) < length:
@@ -309,7 +309,7 @@ class EncodedRows:
         out.write(MAGIC)
         copied = self.copy(out.write, len(MAGIC))
         out.write(self.group.file.end_of(copied))
-        with storage_errors(self.group.file.path, "read"):
+        with _reading(self.group.file.path):
             file = pq.ParquetFile(pa.BufferReader(out.getbuffer()))
             yield from file.iter_batches(batch_size=batch_rows, use_threads=False)
 
@@ -483,6 +483,17 @@ def join_groups(footer: pq.FileMetaData, copied: Sequence[CopiedGroup], write: W
     end = _with_groups(known, [*_list(known, 4), *(each.group for each in copied)])
     write(_end(end))
     return _parsed(_end(end))
+
+
+@contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turn whatever a store or pyarrow raises into an error that names the file."""
+    try:
+        yield
+    except (MemoryError, IcefusionError):
+        raise
+    except Exception as exc:  # stores have exceptions of their own
+        raise StorageError(f"{path}: could not be read: {exc}", path=path) from exc
 
 
 def _damaged(path: str, exc: Exception) -> StorageError:
