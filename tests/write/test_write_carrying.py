@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyiceberg.io import FileIO
+from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile
 from pyroaring import BitMap
@@ -173,6 +175,24 @@ def test_row_groups_all_of_whose_rows_are_gone_are_left_out(tmp_path: Path) -> N
     assert [part.gone for part in parts] == [None] * 3
     assert read([new]).equals(left(rows, BitMap(range(250, 500))))
     assert pq.read_metadata(new.file_path).num_row_groups == 3
+
+
+@pytest.mark.parametrize("io_class", [PyArrowFileIO, FsspecFileIO])
+def test_row_groups_of_both_kinds_take_turns(tmp_path: Path, io_class: type[FileIO]) -> None:
+    to = target(tmp_path, EVERY_TYPE, properties=FINE)
+    rows = many_rows(1000)
+    (file,) = write(rows, to).files
+    io, gone = io_class({}), BitMap([130, 540, 900])
+    files = TableFiles(to, io, str(uuid.uuid4()))
+    with io.new_input(file.file_path).open() as stream:
+        parts = stretches(EncodedFile(stream, file.file_path, file.file_size_in_bytes), file, gone, files)
+        assert parts is not None
+        assert [part.gone is None for part in parts].count(True) >= 3
+        (new,) = write_remaining(parts, rows.slice(0, 20).to_batches(), files, None, WriteOptions(1)).files
+    assert read([new]).equals(pa.concat_tables([rows.slice(0, 20), left(rows, gone)]))
+    assert new.file_size_in_bytes == Path(new.file_path).stat().st_size
+    with encoded(new) as found:
+        assert all(group.pages is not None for group in found.groups)
 
 
 def test_files_do_not_grow_beyond_their_target(tmp_path: Path) -> None:

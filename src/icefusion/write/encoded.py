@@ -468,10 +468,14 @@ def join_groups(footer: pq.FileMetaData, copied: Sequence[CopiedGroup], write: W
 
     Returns:
         The footer that the file has then.
+
+    Raises:
+        OSError: What the footer says cannot be so: the writer and its stream disagree on where they are.
     """
     out = io.BytesIO()
     footer.write_metadata_file(out)
     known, _ = read_struct(out.getvalue(), len(MAGIC))
+    _check_apart([*_list(known, 4), *(each.group for each in copied)], offset)
     at = offset
     for place, length, indexes in ((6, 7, "column_indexes"), (4, 5, "offset_indexes")):
         for each in copied:
@@ -498,6 +502,15 @@ def _reading(path: str) -> Iterator[None]:
 
 def _damaged(path: str, exc: Exception) -> StorageError:
     return StorageError(f"{path}: could not be read: what it says of its columns makes no sense: {exc}", path=path)
+
+
+def _check_apart(groups: Sequence[Struct], end: int) -> None:
+    """See that no two chunks lie in one place. It costs nothing beside what was written, which must not be lost."""
+    at = len(MAGIC)
+    for start, length in sorted(_span(chunk) for group in groups for chunk in _list(group, 1)):
+        if start < at or start + length > end:
+            raise OSError("its row groups are not where its footer says")
+        at = start + length
 
 
 def _end(footer: bytes) -> bytes:

@@ -162,7 +162,7 @@ class _OpenFile:
         self.size_bytes = 0
         with storage_errors(self._path, "created"):
             try:
-                self._sink: OutputStream = files.io.new_output(self._path).create()
+                self._sink = _native(files.io.new_output(self._path).create())
             except FileExistsError:
                 files.disown(self._path)
                 raise
@@ -208,7 +208,8 @@ class _OpenFile:
         self._writer.is_open = False
 
     def _tell(self) -> int:
-        return int(self._sink.tell())
+        position: int = self._sink.tell()
+        return position
 
     def _settings(self, dictionaries: list[str], step_rows: int) -> dict[str, Any]:
         options = self._files.options
@@ -235,3 +236,8 @@ class _OpenFile:
             size_bytes=self.size_bytes,
             sort_order_id=target.sort_order.order_id if is_sorted else None,
         )
+
+
+def _native(stream: OutputStream) -> pa.NativeFile:
+    """The stream as pyarrow's writer sees it, so that both agree on where it ends, whoever writes to it."""
+    return stream if isinstance(stream, pa.NativeFile) else pa.PythonFile(stream, mode="w")
