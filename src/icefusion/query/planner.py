@@ -24,7 +24,7 @@ from icefusion.query.sources import Source
 from icefusion.query.views import view_schema
 from icefusion.sql.duplicates import name_duplicates
 from icefusion.sql.literals import exact_numbers, keys_in_32_bits, times_in_microseconds
-from icefusion.sql.references import replace_tables, rewrite_identifiers
+from icefusion.sql.references import names_of_tables, replace_tables, rewrite_identifiers
 from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Name, Query, TableReference, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText, expand_views
 
@@ -74,9 +74,9 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]
     bound = times_in_microseconds(exact_numbers(bound))
     if "[" in bound.text:
         bound = keys_in_32_bits(bound, _maps_of_ints(bindings))
-    bound = name_duplicates(bound)
-    spellings = _spellings(bindings)
-    return (rewrite_identifiers(bound, spellings) if spellings else bound), bindings
+    spellings, ambiguous = _spellings(bindings)
+    qualified = _spellings_by_table(bound, bindings, ambiguous) if ambiguous else {}
+    return name_duplicates(rewrite_identifiers(bound, spellings, qualified)), bindings
 
 
 def _bind(query: Query, reference: TableReference, tables: TableLookup, sources: Mapping[str, Binding]) -> Binding:
@@ -132,14 +132,29 @@ def _alias(reference: TableReference) -> str:
     return f"{unique} AS {quote_identifier(normalize(reference.name.parts[-1]))}"
 
 
-def _spellings(bindings: Sequence[Binding]) -> dict[str, str]:
-    """Lower-case word to exact column name, for the columns that are spelled with capitals and are not ambiguous."""
+def _spellings(bindings: Sequence[Binding]) -> tuple[dict[str, str], frozenset[str]]:
+    """Lower-case word to exact column name, for the columns that are spelled with capitals, and the ambiguous words."""
     names: dict[str, set[str]] = {}
     for binding in bindings:
         for name in _column_names(binding):
             names.setdefault(name.lower(), set()).add(name)
+    exact = {lower: next(iter(found)) for lower, found in names.items() if len(found) == 1}
+    spellings = {lower: name for lower, name in exact.items() if name != lower}
+    return spellings, frozenset(names.keys() - exact.keys())
+
+
+def _spellings_by_table(query: Query, bindings: Sequence[Binding], words: frozenset[str]) -> dict[str, dict[str, str]]:
+    """How tables spell words that others spell in another way, by what each table goes by in the query."""
+    found: dict[str, dict[str, set[str]]] = {}
+    for owner, binding in zip(names_of_tables(query), bindings, strict=True):
+        if owner is not None:
+            own = found.setdefault(owner, {})
+            for name in _column_names(binding):
+                if name.lower() in words:
+                    own.setdefault(name.lower(), set()).add(name)
     return {
-        lower: next(iter(exact)) for lower, exact in names.items() if len(exact) == 1 and next(iter(exact)) != lower
+        owner: {lower: next(iter(names)) for lower, names in own.items() if len(names) == 1}
+        for owner, own in found.items()
     }
 
 

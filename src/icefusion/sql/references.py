@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from icefusion.naming import fold_case, normalize, quote_identifier
-from icefusion.sql.lexer import Kind, Token, keywords, tokenize
+from icefusion.sql.lexer import Kind, Token, keywords, read_identifier, tokenize
 from icefusion.sql.statements import Fragment, TableReference
 
-__all__ = ["Edit", "apply_edits", "render_position", "replace_tables", "rewrite_identifiers"]
+__all__ = ["Edit", "apply_edits", "names_of_tables", "render_position", "replace_tables", "rewrite_identifiers"]
 
 _F = TypeVar("_F", bound=Fragment)
 
@@ -42,7 +42,23 @@ def replace_tables(query: _F, replacements: Sequence[str | None]) -> _F:
     return apply_edits(query, [Edit(table.start, table.end, text) for table, text in pairs if text is not None])
 
 
-def rewrite_identifiers(query: _F, names: Mapping[str, str]) -> _F:
+def names_of_tables(query: Fragment) -> list[str | None]:
+    """What the columns of each of the query's tables are qualified by: its alias, or the last part of its name.
+
+    None where that cannot be told from the text.
+    """
+    return [_alias_of(query, table) if table.has_alias else normalize(table.name.parts[-1]) for table in query.tables]
+
+
+def _alias_of(query: Fragment, table: TableReference) -> str | None:
+    tokens = tokenize(query.text[table.end :])
+    alias = tokens[1] if tokens[0].key == "AS" else tokens[0]
+    return normalize(read_identifier(alias)) if alias.kind in (Kind.WORD, Kind.QUOTED) else None
+
+
+def rewrite_identifiers(
+    query: _F, names: Mapping[str, str], qualified: Mapping[str, Mapping[str, str]] | None = None
+) -> _F:
     """The query with its unquoted identifiers replaced by the quoted names that they stand for.
 
     DataFusion reads unquoted names in lower case, and so never finds a column called ``Id``. This makes ``"Id"`` of
@@ -52,9 +68,11 @@ def rewrite_identifiers(query: _F, names: Mapping[str, str]) -> _F:
     Args:
         query: The query.
         names: The exact name by its lower-case form, e.g. ``{"id": "Id"}``.
+        qualified: The same for names behind what tables go by, e.g. ``{"t": {"id": "Id"}}``, which come first.
     """
-    if not names:
+    if not names and not qualified:
         return query
+    behind = qualified or {}
     tokens = tokenize(query.text)
     qualifiers = {normalize(part) for table in query.tables if not table.has_alias for part in table.name.parts}
     inside_tables = _Spans((table.start, table.end) for table in query.tables)
@@ -70,6 +88,9 @@ def rewrite_identifiers(query: _F, names: Mapping[str, str]) -> _F:
         if token.kind is not Kind.WORD or (in_type and in_type[-1]) or token.start in inside_tables:
             continue
         exact = names.get(token.text.lower())
+        if index > 1 and tokens[index - 1].key == "." and tokens[index - 2].kind in (Kind.WORD, Kind.QUOTED):
+            owner = behind.get(normalize(read_identifier(tokens[index - 2])), {})
+            exact = owner.get(token.text.lower(), exact)
         if exact is None or _is_syntax(tokens, index):
             continue
         if tokens[index + 1].key == "." and fold_case(token.text) in qualifiers:
