@@ -36,7 +36,7 @@ from icefusion.config import WriteMode
 Row = tuple[Any, ...]
 COLUMNS = ("id", "k", "p", "v")
 MAX_ROWS = 80
-FINE = "'write.parquet.row-group-size-bytes' = '320', 'write.parquet.page-row-limit' = '2'"
+FINE = "'write.parquet.row-group-size-bytes' = '64', 'write.parquet.page-row-limit' = '2'"
 COPY = "{copy}"  # the table as it was before the statement
 
 ids = st.none() | st.integers(0, 9)

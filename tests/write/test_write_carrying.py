@@ -22,7 +22,7 @@ from writing import EVENTS, EVERY_TYPE, event_rows, every_type_rows, read, store
 
 import icefusion as ice
 from icefusion.bridge.schema import iceberg_to_arrow
-from icefusion.write.carrying import Stretch, stretches, write_remaining
+from icefusion.write.carrying import Stretch, may_be_worth_it, stretches, write_remaining
 from icefusion.write.encoded import EncodedFile
 from icefusion.write.executor import WriteOptions, WriteTarget
 from icefusion.write.files import TableFiles
@@ -354,3 +354,14 @@ def test_footers_come_through_byte_by_byte(tmp_path: Path) -> None:
     struct, end = read_struct(footer)
     assert end == len(footer)
     assert write_struct(struct) == footer
+
+
+def test_scattered_rows_are_told_without_a_look_at_the_file(tmp_path: Path) -> None:
+    to = target(tmp_path, EVERY_TYPE, properties=FINE)
+    (file,) = write(many_rows(1000), to).files
+    files = TableFiles(to, PyArrowFileIO(), "none")
+    assert may_be_worth_it(file, BitMap(), files)
+    assert may_be_worth_it(file, BitMap(range(600)), files)
+    assert may_be_worth_it(file, BitMap([500]), files)
+    assert not may_be_worth_it(file, BitMap(range(0, 1000, 3)), files)
+    assert not may_be_worth_it(file, BitMap(range(1000)), files)

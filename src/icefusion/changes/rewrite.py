@@ -30,9 +30,8 @@ from pyiceberg.typedef import Record
 from pyroaring import BitMap
 
 from icefusion.changes.sink import NewRows
-from icefusion.config import WriteProperties
 from icefusion.query.files import LiveFile
-from icefusion.write.carrying import stretches, write_remaining
+from icefusion.write.carrying import may_be_worth_it, stretches, write_remaining
 from icefusion.write.encoded import EncodedFile
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_waves
 from icefusion.write.files import Partition, TableFiles
@@ -44,8 +43,6 @@ logger = logging.getLogger("icefusion")
 
 HELD_BYTES = 64 * 1024 * 1024
 SMALL_TASK_BYTES = 32 * 1024 * 1024
-LEAST_FILE_SHARE = 1 / 64
-"""Files smaller than this part of a full row group are hardly looked into before they are written anew."""
 
 
 class HeldRows:
@@ -123,10 +120,11 @@ def carried_over(
         StorageError: A file could not be read or written.
     """
     file = live.file
-    least_bytes = WriteProperties.of(target.properties).row_group_size_bytes * LEAST_FILE_SHARE
-    if live.deletes or file.spec_id != target.spec.spec_id or file.file_size_in_bytes < least_bytes:
+    if live.deletes or file.spec_id != target.spec.spec_id:
         return
     files = TableFiles(target, io, options.write_uuid, options.task_id)
+    if not may_be_worth_it(file, gone, files):
+        return
     with ExitStack() as opened:
         try:
             stream = opened.enter_context(closing(io.new_input(file.file_path).open()))

@@ -39,12 +39,14 @@ from icefusion.write.layout import share
 from icefusion.write.parquet import PARQUET_FORM, RollingWriter
 from icefusion.write.thrift import Struct
 
-__all__ = ["Stretch", "stretches", "write_remaining"]
+__all__ = ["Stretch", "may_be_worth_it", "stretches", "write_remaining"]
 
 LEAST_PART = 16
 """What is carried over is at least this part of a full row group."""
 LEAST_SHARE = 0.25
 """Less than this share of what is left is not worth it: the engine decodes with more threads."""
+MOST_COMPRESSED = 16
+"""So many times smaller than without compression a file is taken to be at most."""
 DECODED_BYTES = 8 * 1024 * 1024
 """So much is decoded at a time, where pages allow for it."""
 MAX_DECODED_BYTES = 64 * 1024 * 1024
@@ -64,6 +66,19 @@ class Stretch:
 
     rows: EncodedRows
     gone: BitMap | None = None
+
+
+def may_be_worth_it(file: DataFile, gone: BitMap, files: TableFiles) -> bool:
+    """Whether the rows that are gone leave stretches that are long enough, as far as the file's entry tells.
+
+    What is scattered is told here, before a store is asked for the end of each file.
+    """
+    least_bytes = files.options.row_group_size_bytes // LEAST_PART
+    # Positions and the rows between them; compressed bytes, of which there are more when they are not.
+    ends = np.concatenate(([-1], sorted_positions(gone).astype(np.int64), [file.record_count]))
+    gaps = np.diff(ends) - 1
+    least_rows = least_bytes / MOST_COMPRESSED / max(1.0, file.file_size_in_bytes / max(1, file.record_count))
+    return bool(gaps[gaps >= least_rows].sum() > LEAST_SHARE * (file.record_count - len(gone)))
 
 
 def stretches(encoded: EncodedFile, file: DataFile, gone: BitMap, files: TableFiles) -> list[Stretch] | None:

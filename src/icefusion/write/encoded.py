@@ -150,8 +150,9 @@ class EncodedFile:
 
     @property
     def is_plain(self) -> bool:
-        """Whether its bounds are by the order of the types, and nothing is encrypted."""
-        return 7 in self._footer and 8 not in self._footer
+        """Whether its bounds are by the order of the types, nothing is encrypted, and all of it is in the one file."""
+        elsewhere = (chunk.keys() & {1, 8, 9} for group in self.groups for chunk in group.chunks)
+        return 7 in self._footer and 8 not in self._footer and not any(elsewhere)
 
     @property
     def has_exact_pages(self) -> bool:
