@@ -1,17 +1,19 @@
 """Resident memory of row-level changes whose source and target are both many times larger than `memory_limit`.
 
-The table is that of `bench_rows.py`: ten million rows of eight columns in eight files. Sources are streamed from a
-generator, so that they cost nothing themselves; their keys come in random order, so that any part of a source has to do
-with all files. Each case runs in a process of its own. What is printed: seconds; the process's resident peak as the
-kernel has it (``VmHWM``), interpreter and libraries included; and its peak of anonymous memory, without mapped files.
+The table is that of `bench_rows.py`: ten million rows of eight columns in eight files. Sources have half as many rows,
+or as many (``delete using``); ``--times 6`` takes six times of both. They are streamed from a generator, so that they
+cost nothing themselves; their keys come in random order, so that any part of a source has to do with all files. Each
+case runs in a process of its own. What is printed: seconds; the process's resident peak as the kernel has it
+(``VmHWM``), interpreter and libraries included; and its peak of anonymous memory, without mapped files.
 
-    python benchmarks/bench_memory.py [--limit 100MB] [CASE ...]
+    python benchmarks/bench_memory.py [--limit 100MB] [--times 1] [CASE ...]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -21,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from bench_rows import MERGE, ROWS, iceberg, prepare, rows
+from bench_rows import MERGE, ROWS, TIMES, iceberg, prepare, rows
 
 BATCH_ROWS = 50_000
 SAMPLE_S = 0.01
@@ -57,11 +59,11 @@ MIXED = """MERGE INTO ns.t AS t USING source AS s ON t.id = s.id
 UPDATE_FROM = "UPDATE ns.t AS t SET x = s.x, s = s.s FROM source AS s WHERE t.id = s.id"
 CHANGES: dict[str, tuple[str, Callable[[], Iterator[pa.RecordBatch]] | None]] = {
     "nothing": ("DELETE FROM ns.t WHERE id = -1", None),
-    "merge 5M, all columns": (MERGE, lambda: wide(5_000_000)),
-    "merge 5M, some columns": (MIXED, lambda: narrow(5_000_000)),
-    "delete using 10M": ("DELETE FROM ns.t AS t USING source AS s WHERE t.id = s.id", lambda: narrow(10_000_000)),
-    "update from 5M": (UPDATE_FROM, lambda: narrow(5_000_000)),
-    "delete in 5M": ("DELETE FROM ns.t WHERE id IN (SELECT id FROM source)", lambda: narrow(5_000_000)),
+    "merge, all columns": (MERGE, lambda: wide(ROWS // 2)),
+    "merge, some columns": (MIXED, lambda: narrow(ROWS // 2)),
+    "delete using": ("DELETE FROM ns.t AS t USING source AS s WHERE t.id = s.id", lambda: narrow(ROWS)),
+    "update from": (UPDATE_FROM, lambda: narrow(ROWS // 2)),
+    "delete in": ("DELETE FROM ns.t WHERE id IN (SELECT id FROM source)", lambda: narrow(ROWS // 2)),
     "update all": ("UPDATE ns.t SET x = x + 1", None),
 }
 CASES = {f"{name}: {mode}": (name, mode) for name in CHANGES for mode in MODES}
@@ -113,11 +115,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("cases", nargs="*", metavar="CASE", help=f"any of: {'; '.join(CASES)}")
     parser.add_argument("--limit", default="100MB")
+    parser.add_argument("--times", type=int, default=TIMES, help="how many times the rows of the table and the sources")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         print(json.dumps(run(arguments.case, arguments.limit)))
         return
+    if arguments.times != TIMES:
+        environment = os.environ | {"ICEFUSION_BENCH_TIMES": str(arguments.times)}
+        raise SystemExit(subprocess.run([sys.executable, *sys.argv], check=False, env=environment).returncode)
     prepare()
     print(f"{'case':40}{'s':>8}{'resident peak MB':>18}{'anonymous peak MB':>19}  rows, seconds of phases")
     for case in CASES:

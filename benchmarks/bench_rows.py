@@ -31,10 +31,14 @@ from _harness import Measurement, main, measure
 
 import icefusion as ice
 
-ROWS = 10_000_000
-FILES = 8
+TIMES = int(os.environ.get("ICEFUSION_BENCH_TIMES", "1"))
+"""How many times the rows and the files, for `bench_memory.py`; only the table is made then."""
+ROWS = 10_000_000 * TIMES
+FILES = 8 * TIMES
 SOURCE_ROWS = 1_000_000
 FOLDER = Path(os.environ.get("ICEFUSION_BENCH_ROWS") or Path(tempfile.gettempdir(), "icefusion-bench-rows"))
+if TIMES > 1:
+    FOLDER = FOLDER.with_name(f"{FOLDER.name}-{TIMES}")
 MERGE = """MERGE INTO ns.t AS t USING source AS s ON t.id = s.id
     WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *"""
 UPDATE = "UPDATE ns.t SET x = x + 1 WHERE grp < 10"
@@ -72,8 +76,6 @@ def prepare() -> None:
     """Make the bare files, the table and its Delta copy."""
     if (FOLDER / "done").exists():
         return
-    from deltalake import write_deltalake  # noqa: PLC0415 - only the benchmark needs it
-
     shutil.rmtree(FOLDER, ignore_errors=True)
     (FOLDER / "bare").mkdir(parents=True)
     with ice.connect(FOLDER / "warehouse", threads=1) as session:
@@ -84,8 +86,11 @@ def prepare() -> None:
         for number in range(FILES):
             share = ROWS // FILES
             table = rows(np.arange(number * share, (number + 1) * share) * 2, np.random.default_rng(number))
-            pq.write_table(table, FOLDER / "bare" / f"{number}.parquet", compression="zstd")
-            write_deltalake(str(FOLDER / "delta"), table, mode="append", writer_properties=zstd())
+            if TIMES == 1:
+                from deltalake import write_deltalake  # noqa: PLC0415 - only the benchmark needs it
+
+                pq.write_table(table, FOLDER / "bare" / f"{number}.parquet", compression="zstd")
+                write_deltalake(str(FOLDER / "delta"), table, mode="append", writer_properties=zstd())
             session.writer("ns.t").write_batch(table)
     shutil.copy(FOLDER / "warehouse" / "catalog.db", FOLDER / "catalog.db")
     (FOLDER / "done").touch()
