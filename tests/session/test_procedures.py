@@ -323,3 +323,9 @@ def test_rows_that_are_to_wait_do_not_go_to_main(t) -> None:
                 t.sql(statement)
         assert ids(t, "ns.t FOR VERSION AS OF 'seen'") == [1, 2, 3]
     assert ids(t) == [1, 2, 3]
+
+
+def test_tags_are_not_moved_forward(t) -> None:
+    t.sql("ALTER TABLE ns.t CREATE TAG g")
+    with pytest.raises(ice.SchemaError, match="is a tag, and only branches"):
+        t.sql("CALL system.fast_forward('ns.t', 'g', 'main')")

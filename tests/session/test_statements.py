@@ -43,6 +43,14 @@ def test_create_table_takes_types_partitioning_order_and_properties(session) -> 
     assert str(table.schema().find_type("p.x")) == "double"
 
 
+def test_sql_catalogs_have_one_level_of_namespaces(session, outside) -> None:
+    session.sql("CREATE NAMESPACE a; CREATE NAMESPACE a.b")
+    with pytest.raises(ice.CatalogError, match="one level only") as told:
+        session.sql("CREATE TABLE a.b.t (id INT)")
+    assert told.value.hint.startswith("name it namespace.table")
+    assert outside.files() == set()
+
+
 def test_create_table_twice_is_an_error_unless_it_may_exist(session) -> None:
     session.sql("CREATE TABLE ns.t (id INT)")
     with pytest.raises(ice.TableExistsError, match=r"default\.ns\.t"):

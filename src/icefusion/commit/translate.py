@@ -34,6 +34,7 @@ _TRANSLATIONS: tuple[tuple[type[Exception], type[CatalogError], str], ...] = (
 )
 
 _NO_DATABASE = re.compile(r"connection failed|[Cc]an't connect|could not connect|unable to open")
+_ONE_LEVEL = "hierarchical namespaces are not supported"
 _NOT_A_CATALOG = "Received unexpected JSON Payload"
 _ANSWERS = (foreign.RESTError, foreign.BadRequestError, foreign.ForbiddenError)
 _LOGIN_REFUSED = (foreign.OAuthError, foreign.UnauthorizedError, foreign.AuthorizationExpiredError)
@@ -68,6 +69,11 @@ def translate(exc: Exception, what: str) -> IcefusionError:
         )
     if isinstance(exc, foreign.ForbiddenError):
         return CatalogError(f"{what}: the catalog does not allow it: {text}", hint="ask whoever runs it for the right")
+    if isinstance(exc, ValueError) and _ONE_LEVEL in text:
+        return CatalogError(
+            f"{what}: SQL catalogs keep tables in namespaces of one level only",
+            hint="name it namespace.table, or use a REST catalog, which may have more levels",
+        )
     if type(exc).__name__ == "ValidationError":  # PyIceberg's own, or one of the models that its metadata are
         hint = "it may be damaged, of another format, or of a format version that is not known yet"
         return CatalogError(f"{what}: its metadata cannot be read: {told(exc)}", hint=hint)

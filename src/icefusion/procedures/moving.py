@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 from pyiceberg.table.metadata import TableMetadata
-from pyiceberg.table.refs import MAIN_BRANCH
+from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from pyiceberg.table.snapshots import Snapshot
 
 from icefusion.commit.operations import Definition
@@ -112,6 +112,11 @@ def _fast_forward(calling: Calling) -> Rows:
     branch = _ref_name(pinned, calling.arguments["branch"], missing=True)
     target = _of_ref(pinned, calling.arguments["to"])
     known = pinned.handle.metadata.refs.get(branch)
+    if known is not None and known.snapshot_ref_type is not SnapshotRefType.BRANCH:
+        raise SchemaError(
+            f"{branch} of {pinned.handle.name} is a tag, and only branches are moved forward",
+            hint="ALTER TABLE ... CREATE OR REPLACE TAG puts it elsewhere",
+        )
     previous = known.snapshot_id if known is not None else None
     line = [each.snapshot_id for each in ancestors(pinned.handle.metadata, target)]
     if previous is not None and previous not in line:
