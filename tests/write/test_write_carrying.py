@@ -17,6 +17,8 @@ from pyiceberg.io import FileIO
 from pyiceberg.io.fsspec import FsspecFileIO
 from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.manifest import DataFile
+from pyiceberg.schema import Schema
+from pyiceberg.types import LongType, NestedField, StringType
 from pyroaring import BitMap
 from writing import EVENTS, EVERY_TYPE, event_rows, every_type_rows, read, stored_files, target, write
 
@@ -365,3 +367,20 @@ def test_scattered_rows_are_told_without_a_look_at_the_file(tmp_path: Path) -> N
     assert may_be_worth_it(file, BitMap([500]), files)
     assert not may_be_worth_it(file, BitMap(range(0, 1000, 3)), files)
     assert not may_be_worth_it(file, BitMap(range(1000)), files)
+
+
+def test_pages_of_wide_values_stay_small_in_files_that_begin_with_what_is_carried_over(tmp_path: Path) -> None:
+    schema = Schema(NestedField(1, "id", LongType()), NestedField(2, "s", StringType()))
+    properties = {"write.parquet.row-group-size-bytes": "4000000", "write.parquet.page-size-bytes": "100000"}
+    to = target(tmp_path, schema, properties=properties)
+    texts = [f"{i} " + "".join(random.Random(i).choices("abcdefghijklmnop", k=4000)) for i in range(2500)]
+    rows = pa.table({"id": range(2500), "s": texts}).cast(iceberg_to_arrow(schema))
+    (file,) = write(rows, to, threads=1).files
+    gone = BitMap(range(1500, 2500, 3))
+    ((new,), parts) = rewrite(file, to, gone)  # type: ignore[misc]
+    assert parts[0].gone is None
+    assert read([new]).equals(left(rows, gone))
+    with encoded(new) as found:
+        lengths = [length for group in found.groups for _, length, _ in (group.pages or [])[1].places]
+        assert len(lengths) > 40
+        assert max(lengths) < 200_000

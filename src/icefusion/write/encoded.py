@@ -215,6 +215,12 @@ class EncodedGroup:
         metas = map(_meta, self.chunks)
         return [b".".join(_list(meta, 3)).decode() for meta in metas if _get(meta, 11, 0) > 0]
 
+    @property
+    def widest_bytes(self) -> float:
+        """The bytes that a row takes on average in the column where it takes most, not compressed."""
+        sizes: list[int] = [_get(_meta(chunk), 6) for chunk in self.chunks]
+        return max(sizes, default=0) / max(1, self.num_rows)
+
     @cached_property
     def cuts(self) -> tuple[int, ...]:
         """The rows at which it can be cut, its beginning and its end among them."""

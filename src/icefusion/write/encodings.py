@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from icefusion.write.columns import LeafColumn
 
-__all__ = ["ColumnProfile", "dictionary_columns", "profile_columns", "rows_of_a_page"]
+__all__ = ["ColumnProfile", "dictionary_columns", "profile_columns", "rows_of_a_page", "widest_bytes"]
 
 SAMPLE_ROWS = 16_384
 SAMPLE_SLICES = 8
@@ -63,14 +63,18 @@ def dictionary_columns(profiles: Sequence[ColumnProfile], rows: int, dict_size_b
     return [profile.path for profile in profiles if profile.profits_from_dictionary(rows, dict_size_bytes)]
 
 
-def rows_of_a_page(profiles: Sequence[ColumnProfile], page_size_bytes: int, page_row_limit: int) -> int:
+def widest_bytes(profiles: Sequence[ColumnProfile]) -> float:
+    """The bytes that a value takes on average in the column where it takes most."""
+    return max((profile.width_bytes for profile in profiles), default=1.0)
+
+
+def rows_of_a_page(widest_bytes: float, page_size_bytes: int, page_row_limit: int) -> int:
     """Rows that fit in a data page of every column: how many the encoder can take at a time.
 
     It looks at a page's size only between two such steps, so steps are small for wide values, and as large as a page
     otherwise, which saves a few per cent of its time.
     """
-    widest = max((profile.width_bytes for profile in profiles), default=1.0)
-    return max(1, min(page_row_limit, int(page_size_bytes / max(1.0, widest))))
+    return max(1, min(page_row_limit, int(page_size_bytes / max(1.0, widest_bytes))))
 
 
 def _sample(table: pa.Table) -> pa.Table:

@@ -23,7 +23,7 @@ from pyiceberg.types import DoubleType, FloatType
 
 from icefusion.write.data_files import data_file
 from icefusion.write.encoded import CopiedGroup, EncodedRows, join_groups
-from icefusion.write.encodings import ColumnProfile, dictionary_columns, profile_columns, rows_of_a_page
+from icefusion.write.encodings import ColumnProfile, dictionary_columns, profile_columns, rows_of_a_page, widest_bytes
 from icefusion.write.files import Partition, TableFiles, storage_errors
 from icefusion.write.metrics import FileMetrics, add_counts, count_nans, file_metrics
 
@@ -91,7 +91,9 @@ class RollingWriter:
         ):
             self._roll()
         if self._open is None:
-            self._open = _OpenFile(self._files, self._partition, rows.group.dictionaries, options.page_row_limit)
+            # What is written later is taken to be like these rows.
+            step_rows = rows_of_a_page(rows.group.widest_bytes, options.page_size_bytes, options.page_row_limit)
+            self._open = _OpenFile(self._files, self._partition, rows.group.dictionaries, step_rows)
         self._open.carry(rows)
         if self._open.size_bytes >= FULL * options.target_file_size_bytes:
             self._roll()
@@ -139,7 +141,7 @@ class RollingWriter:
             profiles = profile_columns(rows, self._files.leaves)
         options = self._files.options
         dictionaries = dictionary_columns(profiles, rows.num_rows, options.dict_size_bytes)
-        step_rows = rows_of_a_page(profiles, options.page_size_bytes, options.page_row_limit)
+        step_rows = rows_of_a_page(widest_bytes(profiles), options.page_size_bytes, options.page_row_limit)
         return _OpenFile(self._files, self._partition, dictionaries, step_rows)
 
     def _roll(self) -> None:
