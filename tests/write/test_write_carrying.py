@@ -25,6 +25,7 @@ from writing import EVENTS, EVERY_TYPE, event_rows, every_type_rows, read, store
 import icefusion as ice
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.write.carrying import Stretch, may_be_worth_it, stretches, write_remaining
+from icefusion.write.copying import EncodedRows
 from icefusion.write.encoded import EncodedFile
 from icefusion.write.executor import WriteOptions, WriteTarget
 from icefusion.write.files import TableFiles
@@ -141,7 +142,7 @@ def test_footers_and_page_indexes_say_of_pages_what_they_hold(tmp_path: Path) ->
         for group in found.groups:
             assert group.pages is not None
             for start, stop in zip(group.cuts, group.cuts[1:], strict=False):
-                part = pa.Table.from_batches(group.rows(start, stop).decode(1000))
+                part = pa.Table.from_batches(EncodedRows(group, start, stop).decode(1000))
                 first = group.first_position + start
                 assert part.equals(read([new]).slice(first, stop - start).cast(part.schema))
             for position, pages in enumerate(group.pages):

@@ -1,7 +1,7 @@
 """A data file written anew without some of its rows: what no row is missing from is copied as it is.
 
 Theory of operation. The positions that are gone divide a file into stretches. Where none is gone, pages and row groups
-are carried over into the new file encoded as they are (`icefusion.write.encoded`), which takes a tenth of the time of
+are carried over into the new file encoded as they are (`icefusion.write.copying`), which takes a tenth of the time of
 decoding and encoding them. Only what lies around the rows that are gone is decoded. So what a change of a few rows that
 lie together costs does not grow with the file that they lie in.
 
@@ -32,7 +32,8 @@ from pyroaring import BitMap
 from icefusion.bridge.align import Alignment
 from icefusion.bridge.positions import sorted_positions
 from icefusion.reports import WriteReport
-from icefusion.write.encoded import EncodedFile, EncodedGroup, EncodedRows
+from icefusion.write.copying import EncodedRows
+from icefusion.write.encoded import EncodedFile, EncodedGroup
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget
 from icefusion.write.files import Partition, TableFiles
 from icefusion.write.layout import share
@@ -191,7 +192,7 @@ def _stretches(group: EncodedGroup, gone: BitMap, least_bytes: int, files: Table
     count = gone.range_cardinality(first, first + group.num_rows)
     if count == group.num_rows:
         return
-    whole = group.rows(0, group.num_rows)
+    whole = EncodedRows(group, 0, group.num_rows)
     is_large = least_bytes <= group.size_bytes
     if not count and is_large and group.size_bytes <= 2 * files.options.row_group_size_bytes:
         yield Stretch(whole)
@@ -206,7 +207,7 @@ def _stretches(group: EncodedGroup, gone: BitMap, least_bytes: int, files: Table
                 yield from _decoded(group, cuts, begin, start, gone)
                 begin = None
             if hit is not None:
-                yield Stretch(group.rows(start, stop))
+                yield Stretch(EncodedRows(group, start, stop))
         elif begin is None:
             begin = start
     if begin is not None:
@@ -232,9 +233,9 @@ def _decoded(group: EncodedGroup, cuts: Sequence[int], first: int, last: int, go
     begin = first
     for start, stop in pairwise(cuts):
         if begin < start < last and (stop - begin) * row_bytes > DECODED_BYTES:
-            yield _touched(group.rows(begin, start), gone)
+            yield _touched(EncodedRows(group, begin, start), gone)
             begin = start
-    yield _touched(group.rows(begin, last), gone)
+    yield _touched(EncodedRows(group, begin, last), gone)
 
 
 def _touched(rows: EncodedRows, gone: BitMap) -> Stretch:

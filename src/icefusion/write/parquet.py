@@ -21,8 +21,8 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.typedef import Record
 from pyiceberg.types import DoubleType, FloatType
 
+from icefusion.write.copying import CopiedGroup, EncodedRows, join_groups
 from icefusion.write.data_files import data_file
-from icefusion.write.encoded import CopiedGroup, EncodedRows, join_groups
 from icefusion.write.encodings import ColumnProfile, dictionary_columns, profile_columns, rows_of_a_page, widest_bytes
 from icefusion.write.files import Partition, TableFiles, storage_errors
 from icefusion.write.metrics import FileMetrics, add_counts, count_nans, file_metrics
