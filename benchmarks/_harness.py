@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import statistics
 import subprocess
@@ -81,6 +82,7 @@ def main(cases: dict[str, Callable[[], Measurement]], *, baseline: str | Callabl
 
 
 def _run_case(name: str) -> dict[str, float]:
+    os.sync()  # what the case before has written is not to be written while this one runs
     command = [sys.executable, str(Path(sys.argv[0]).resolve()), "--case", name]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
