@@ -362,12 +362,12 @@ def test_footers_come_through_byte_by_byte(tmp_path: Path) -> None:
 def test_scattered_rows_are_told_without_a_look_at_the_file(tmp_path: Path) -> None:
     to = target(tmp_path, EVERY_TYPE, properties=FINE)
     (file,) = write(many_rows(1000), to).files
-    files = TableFiles(to, PyArrowFileIO(), "none")
-    assert may_be_worth_it(file, BitMap(), files)
-    assert may_be_worth_it(file, BitMap(range(600)), files)
-    assert may_be_worth_it(file, BitMap([500]), files)
-    assert not may_be_worth_it(file, BitMap(range(0, 1000, 3)), files)
-    assert not may_be_worth_it(file, BitMap(range(1000)), files)
+    options = TableFiles(to, PyArrowFileIO(), "none").options
+    assert may_be_worth_it(file, BitMap(), options)
+    assert may_be_worth_it(file, BitMap(range(600)), options)
+    assert may_be_worth_it(file, BitMap([500]), options)
+    assert not may_be_worth_it(file, BitMap(range(0, 1000, 3)), options)
+    assert not may_be_worth_it(file, BitMap(range(1000)), options)
 
 
 def test_pages_of_wide_values_stay_small_in_files_that_begin_with_what_is_carried_over(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from itertools import groupby
 
@@ -26,18 +26,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile
-from pyiceberg.typedef import Record
 from pyroaring import BitMap
 
+from icefusion.bridge.delete_index import partition_key, partition_values
 from icefusion.changes.sink import NewRows
 from icefusion.query.files import LiveFile
-from icefusion.write.carrying import may_be_worth_it, stretches, write_remaining
+from icefusion.write.carrying import stretches, write_remaining
 from icefusion.write.encoded import EncodedFile
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_waves
 from icefusion.write.files import Partition, TableFiles
 from icefusion.write.routing import PartitionIndex
 
-__all__ = ["HeldRows", "carried_over", "rewrite_tasks"]
+__all__ = ["HeldRows", "carry_over", "rewrite_tasks"]
 
 logger = logging.getLogger("icefusion")
 
@@ -86,8 +86,8 @@ class HeldRows:
 def rewrite_tasks(files: Sequence[LiveFile]) -> list[list[LiveFile]]:
     """Files that are written anew together: one each, but for small ones of one partition."""
     tasks: list[list[LiveFile]] = []
-    ordered = sorted(files, key=lambda live: (_partition(live.file), live.file.file_path))
-    for _, group in groupby(ordered, key=lambda live: _partition(live.file)):
+    ordered = sorted(files, key=lambda live: (_partition(live), live.file.file_path))
+    for _, group in groupby(ordered, key=_partition):
         room_bytes = 0
         for live in group:
             size_bytes = live.file.file_size_in_bytes
@@ -99,9 +99,15 @@ def rewrite_tasks(files: Sequence[LiveFile]) -> list[list[LiveFile]]:
     return tasks
 
 
-def carried_over(
-    live: LiveFile, gone: BitMap, held: HeldRows, target: WriteTarget, io: FileIO, options: WriteOptions
-) -> Iterator[WriteResult]:
+def carry_over(
+    live: LiveFile,
+    gone: BitMap,
+    held: HeldRows,
+    target: WriteTarget,
+    io: FileIO,
+    options: WriteOptions,
+    keep: Callable[[WriteResult], None],
+) -> bool:
     """Write a file anew, and what no row is missing from as it is.
 
     Args:
@@ -111,35 +117,34 @@ def carried_over(
         target: The table.
         io: Where its files are.
         options: How much memory.
+        keep: Told of what was written, which from then on is the caller's.
 
     Returns:
-        What was written, which from now on is the caller's; nothing where the file has to be written by way of its
-        rows.
+        Whether it was done; if not, the file has to be written by way of its rows.
 
     Raises:
         StorageError: A file could not be read or written.
     """
     file = live.file
     if live.deletes or file.spec_id != target.spec.spec_id:
-        return
+        return False
     files = TableFiles(target, io, options.write_uuid, options.task_id)
-    if not may_be_worth_it(file, gone, files):
-        return
     with ExitStack() as opened:
         try:
             stream = opened.enter_context(closing(io.new_input(file.file_path).open()))
             encoded = EncodedFile(stream, file.file_path, file.file_size_in_bytes)
         except Exception:  # the engine may read what is odd here, and tells what is wrong otherwise
             logger.debug("%s: is left to the engine", file.file_path, exc_info=True)
-            return
+            return False
         parts = stretches(encoded, file, gone, files)
         if parts is None:
-            return
+            return False
         partition = Partition.of(file.partition, target.spec, target.schema) if target.spec.fields else None
         own, others = _by_partition(held.take([file.file_path]), file, target)
-        yield write_remaining(parts, own, files, partition, options)
+        keep(write_remaining(parts, own, files, partition, options))
     if others:
-        yield write_waves([[iter(others)]], target, io, WriteOptions(options.threads, options.memory_limit_bytes))
+        keep(write_waves([[iter(others)]], target, io, WriteOptions(options.threads, options.memory_limit_bytes)))
+    return True
 
 
 def _by_partition(
@@ -151,20 +156,15 @@ def _by_partition(
     own: list[pa.RecordBatch] = []
     others: list[pa.RecordBatch] = []
     index = PartitionIndex(target.spec, target.schema)
-    here = _values(file.partition)
+    here = partition_values(file.partition)
     for batch in rows:
         ids = index.partition_ids(pa.Table.from_batches([batch]))
         for number in np.unique(ids):
             partition = index.partition(number)
-            stays = partition is not None and _values(partition.record) == here
+            stays = partition is not None and partition_values(partition.record) == here
             (own if stays else others).append(batch.filter(pa.array(ids == number)))
     return own, others
 
 
-def _partition(file: DataFile) -> tuple[int, str]:
-    return file.spec_id, _values(file.partition)
-
-
-def _values(record: Record) -> str:
-    """What tells the values of a partition from others, with NaN equal to itself and -0.0 not 0.0."""
-    return repr([record[index] for index in range(len(record))])
+def _partition(live: LiveFile) -> str:
+    return repr(partition_key(live.file))  # text has an order, also beside NULL

@@ -42,10 +42,11 @@ from icefusion.changes.asking import Asker, Wave
 from icefusion.changes.context import ChangeContext, Changed
 from icefusion.changes.insert import InsertAlignment
 from icefusion.changes.joined import joined_as_merge
-from icefusion.changes.rewrite import HeldRows, carried_over, rewrite_tasks
+from icefusion.changes.rewrite import HeldRows, carry_over, rewrite_tasks
 from icefusion.changes.spool import Spool
 from icefusion.changes.staging import RowChange
 from icefusion.commit.cleanup import delete_files
+from icefusion.config import WriteProperties
 from icefusion.errors import OutOfMemoryError
 from icefusion.naming import quote_identifier
 from icefusion.query.changes import TARGET, RowQueries
@@ -53,6 +54,7 @@ from icefusion.query.files import LiveFile
 from icefusion.reports import RowCounts
 from icefusion.sql.compose import compose, table_piece
 from icefusion.sql.statements import Delete, Merge, Query, Update
+from icefusion.write.carrying import may_be_worth_it
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, Writing, write_streams, write_waves
 from icefusion.write.workers import Stop, run_tasks
 
@@ -278,20 +280,14 @@ class RowChanger:
         memory_bytes = self._context.write_memory_bytes
         share_bytes = None if memory_bytes is None else max(1, memory_bytes // max(1, min(self._threads, len(tasks))))
         ahead_bytes = AHEAD_BYTES if memory_bytes is None and len(tasks) < self._threads else None
-
-        alone = self._listed_once(tasks)
+        worth_a_look = self._worth_a_look(tasks, gone)
 
         def rewrite(files: Sequence[LiveFile]) -> None:
             options = self._options(1, share_bytes)
-            if files[0].file.file_path in alone:
+            if files[0].file.file_path in worth_a_look:
                 (live,) = files
                 bitmap = gone.get(live.file.file_path) or BitMap()
-                carried = carried_over(live, bitmap, held, self._target, self._handle.io, options)
-                is_done = False
-                for result in carried:
-                    self._keep(result)
-                    is_done = True
-                if is_done:
+                if carry_over(live, bitmap, held, self._target, self._handle.io, options, self._keep):
                     return
             with ExitStack() as reading:
                 paths = frozenset(live.file.file_path for live in files)
@@ -309,15 +305,20 @@ class RowChanger:
         first = max(0, self._threads - 1)
         run_tasks([*rewrites[:first], *rest, *rewrites[first:]], self._threads, Stop())
 
-    def _listed_once(self, tasks: Sequence[Sequence[LiveFile]]) -> frozenset[str]:
-        """Of the files that are written anew alone, those that the table lists once, and that have all of their rows.
+    def _worth_a_look(self, tasks: Sequence[Sequence[LiveFile]], gone: Positions) -> frozenset[str]:
+        """Of the files that are written anew alone, those of which much may be carried over.
 
-        Writers that were told not to look for duplicates may have added a file twice.
+        They have all of their rows, and the table lists them once: writers that were told not to look for duplicates
+        may have added a file twice.
         """
-        alone = frozenset(task[0].file.file_path for task in tasks if len(task) == 1)
-        if not alone:
-            return alone
-        times = Counter(live.file.file_path for live in self._context.engine.files(self.asker.view(only=alone)))
+        options = WriteProperties.of(self._handle.metadata.properties)
+        alone = {task[0].file.file_path: task[0].file for task in tasks if len(task) == 1}
+        likely = frozenset(
+            path for path, file in alone.items() if may_be_worth_it(file, gone.get(path) or BitMap(), options)
+        )
+        if not likely:
+            return likely
+        times = Counter(live.file.file_path for live in self._context.engine.files(self.asker.view(only=likely)))
         deleted = self._context.pinned.staging.deleted
         return frozenset(path for path, count in times.items() if count == 1 and not deleted.count(path))
 

@@ -12,7 +12,7 @@ from icefusion.errors import BindError, ExecutionError, IcefusionError
 from icefusion.query.planned import PlannedQuery
 from icefusion.query.travel import TIME_HINT, read_time, read_version
 from icefusion.sql.compose import compose
-from icefusion.sql.literals import exact_numbers, times_in_microseconds
+from icefusion.sql.literals import exact_literals
 from icefusion.sql.statements import ComputedAsOf, Fragment, Query, TimeAsOf, VersionAsOf
 
 __all__ = ["compute_version", "constant"]
@@ -40,7 +40,7 @@ def constant(engine: Planner, value: Fragment, parameters: Mapping[str, pa.Scala
     Raises:
         BindError: It names a column or a function that is not there, or cannot be computed.
     """
-    query = times_in_microseconds(exact_numbers(compose("SELECT ", value)))
+    query = exact_literals(compose("SELECT ", value))
     used = {name: parameters[name] for name in value.parameters}
     try:
         planned = engine.plan(query, (), used)

@@ -166,7 +166,7 @@ def _plan(
     manifests = _manifests(metadata, snapshot_id, io, reader)
     wanted = [manifest for manifest in manifests if tests.manifest_may_match(manifest)]
     data_manifests = [manifest for manifest in wanted if manifest.content != ManifestContent.DELETES]
-    new = [file for file in staged if only is None or file.file_path in only]
+    new = [file for file in staged if _counts(file.file_path, frozenset(), only)]
     _check_readable(name, new)
     total = len(new)
     found: list[LiveEntry] = []
@@ -234,7 +234,7 @@ def count_pruned(view: TableView, row_filter: BooleanExpression, reader: Manifes
     entries = (entry.file for listing in reader.listings(read, view.io) for entry in listing.entries)
     files = [file for file in entries if file.content is DataFileContent.DATA]
     counted = [file for file in files if _counts(file.file_path, view.removed, view.only)]
-    counted += (file for file in view.staged if view.only is None or file.file_path in view.only)
+    counted += (file for file in view.staged if _counts(file.file_path, frozenset(), view.only))
     of_partition = [file for file in counted if tests.partition_may_match(file)]
     return Pruned(
         len(left_out),

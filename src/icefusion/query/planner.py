@@ -23,7 +23,7 @@ from icefusion.query.scan import TableView
 from icefusion.query.sources import Source
 from icefusion.query.views import view_schema
 from icefusion.sql.duplicates import name_duplicates
-from icefusion.sql.literals import exact_numbers, keys_in_32_bits, times_in_microseconds
+from icefusion.sql.literals import exact_literals, keys_in_32_bits
 from icefusion.sql.references import names_of_tables, replace_tables, rewrite_identifiers
 from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Name, Query, TableReference, TimeAsOf, VersionAsOf
 from icefusion.sql.view_expansion import ViewText, expand_views
@@ -70,8 +70,7 @@ def bind_query(query: Query, tables: TableLookup, sources: Mapping[str, Binding]
         binding = _bind(query, reference, tables, sources)
         bindings.append(binding)
         replacements.append(_alias(reference) if _needs_alias(reference) else None)
-    bound = replace_tables(query, replacements) if any(replacements) else query
-    bound = times_in_microseconds(exact_numbers(bound))
+    bound = exact_literals(replace_tables(query, replacements) if any(replacements) else query)
     if "[" in bound.text:
         bound = keys_in_32_bits(bound, _maps_of_ints(bindings))
     spellings, ambiguous = _spellings(bindings)
@@ -162,7 +161,7 @@ def _column_names(binding: Binding) -> Iterable[str]:
     schema: Schema | pa.Schema = binding.schema
     if isinstance(schema, Schema):
         return [part for name in schema.column_names for part in name.split(".")]
-    return _arrow_names(schema)
+    return (field.name for field in _arrow_fields(schema))
 
 
 def _maps_of_ints(bindings: Sequence[Binding]) -> frozenset[str]:
@@ -183,10 +182,3 @@ def _arrow_fields(fields: Iterable[pa.Field]) -> Iterable[pa.Field]:
         yield field
         if pa.types.is_struct(field.type):
             yield from _arrow_fields(field.type)
-
-
-def _arrow_names(fields: Iterable[pa.Field]) -> Iterable[str]:
-    for field in fields:
-        yield field.name
-        if pa.types.is_struct(field.type):
-            yield from _arrow_names(field.type)

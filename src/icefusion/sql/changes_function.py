@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from icefusion.errors import ParseError
+from icefusion.naming import normalize
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.lexer import Kind, read_string
 from icefusion.sql.names import parse_name
-from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Fragment, Name, Version, VersionAsOf
+from icefusion.sql.statements import ChangesBetween, ComputedAsOf, Fragment, Identifier, Name, Version, VersionAsOf
 
-__all__ = ["CHANGES_FUNCTION", "read_changes_function"]
+__all__ = ["is_changes_function", "read_changes_function"]
 
 CHANGES_FUNCTION = "table_changes"
 
@@ -18,6 +19,11 @@ _HINT = "write table_changes('namespace.table', from, to), with snapshot ids, br
 _MAX_SNAPSHOT_ID = 2**63 - 1
 _OPENING = frozenset("([{")
 _CLOSING = frozenset(")]}")
+
+
+def is_changes_function(parts: Sequence[Identifier]) -> bool:
+    """Whether a name, as it is called, is that of the function."""
+    return [normalize(part) for part in parts] in ([CHANGES_FUNCTION], ["system", CHANGES_FUNCTION])
 
 
 def read_changes_function(cursor: Cursor, scan: Callable[[int, int], Fragment]) -> tuple[Name, ChangesBetween]:

@@ -12,7 +12,7 @@ from icefusion.sql.lexer import Kind, Token, read_identifier, read_string, token
 from icefusion.sql.references import Edit, apply_edits
 from icefusion.sql.statements import Fragment
 
-__all__ = ["exact_numbers", "keys_in_32_bits", "now_in_microseconds", "times_in_microseconds"]
+__all__ = ["exact_literals", "keys_in_32_bits", "now_in_microseconds"]
 
 _F = TypeVar("_F", bound=Fragment)
 
@@ -22,7 +22,12 @@ _NOW = "arrow_cast(now(), 'Timestamp(Microsecond, Some(\"UTC\"))')"
 _MAX_UINT64 = 2**64 - 1
 
 
-def exact_numbers(query: _F) -> _F:
+def exact_literals(query: _F) -> _F:
+    """The query with its numbers and times of day as exact as they are written, and as columns hold them."""
+    return _times_in_microseconds(_exact_numbers(query))
+
+
+def _exact_numbers(query: _F) -> _F:
     """The query with the number literals that a double cannot hold written as decimals.
 
     DataFusion reads ``12345678901234567890.12`` and integers beyond 64 bits as doubles, and digits are gone before
@@ -41,7 +46,7 @@ def exact_numbers(query: _F) -> _F:
     )
 
 
-def times_in_microseconds(query: _F) -> _F:
+def _times_in_microseconds(query: _F) -> _F:
     """The query with times of day such as ``TIME '12:00'`` in microseconds.
 
     DataFusion reads them in nanoseconds, and does not compare those with the microseconds of a column.

@@ -7,7 +7,7 @@ from typing import Literal
 from icefusion.errors import SQLError
 from icefusion.naming import normalize
 from icefusion.sql.assignments import parse_assignments, parse_columns_in, parse_value
-from icefusion.sql.changes_function import CHANGES_FUNCTION
+from icefusion.sql.changes_function import is_changes_function
 from icefusion.sql.file_functions import FILE_FUNCTIONS
 from icefusion.sql.lexer import Kind, Token
 from icefusion.sql.pieces import PieceCursor
@@ -78,8 +78,8 @@ def parse_merge(cursor: PieceCursor) -> Merge:
 
 def _is_table(function: Name) -> bool:
     """Whether the rows of a call are those of a table."""
-    *qualifier, name = map(normalize, function.parts)
-    return (name in FILE_FUNCTIONS and not qualifier) or (name == CHANGES_FUNCTION and qualifier in ([], ["system"]))
+    parts = function.parts
+    return is_changes_function(parts) or (len(parts) == 1 and normalize(parts[0]) in FILE_FUNCTIONS)
 
 
 def _parse_source(cursor: PieceCursor) -> Fragment:

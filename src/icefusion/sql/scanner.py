@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from icefusion.naming import normalize
-from icefusion.sql.changes_function import CHANGES_FUNCTION, read_changes_function
+from icefusion.sql.changes_function import is_changes_function, read_changes_function
 from icefusion.sql.cursor import Cursor
 from icefusion.sql.file_functions import FILE_FUNCTIONS, file_by_name, read_file_function
 from icefusion.sql.frames import (
@@ -463,7 +463,7 @@ class _Scanner(Cursor):
             if len(parts) == 1 and normalize(parts[0]) in FILE_FUNCTIONS:
                 function = read_file_function(self, name, token.start, self._take_parameter)
                 self._add_files(name, function, token.start, self.tokens[self.index - 1].end)
-            elif [normalize(part) for part in parts] in ([CHANGES_FUNCTION], ["system", CHANGES_FUNCTION]):
+            elif is_changes_function(parts):
                 name, between = read_changes_function(self, self._constant)
                 end = self.tokens[self.index - 1].end
                 self.tables.append(TableReference(name, token.start, end, between, self._at_alias()))

@@ -31,12 +31,12 @@ from pyroaring import BitMap
 
 from icefusion.bridge.align import Alignment
 from icefusion.bridge.positions import sorted_positions
-from icefusion.reports import WriteReport
+from icefusion.config import WriteProperties
 from icefusion.write.copying import EncodedRows
 from icefusion.write.encoded import EncodedFile, EncodedGroup
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget
 from icefusion.write.files import Partition, TableFiles
-from icefusion.write.layout import share
+from icefusion.write.layout import row_group_pile
 from icefusion.write.parquet import PARQUET_FORM, RollingWriter
 from icefusion.write.thrift import Struct
 
@@ -53,7 +53,6 @@ DECODED_BYTES = 8 * 1024 * 1024
 MAX_DECODED_BYTES = 64 * 1024 * 1024
 """Where they do not, and it would be more than this, it is left to the engine."""
 BATCH_ROWS = 32_768
-DEFAULT_LIMIT_BYTES = 4 * 1024 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -69,12 +68,12 @@ class Stretch:
     gone: BitMap | None = None
 
 
-def may_be_worth_it(file: DataFile, gone: BitMap, files: TableFiles) -> bool:
+def may_be_worth_it(file: DataFile, gone: BitMap, options: WriteProperties) -> bool:
     """Whether the rows that are gone leave stretches that are long enough, as far as the file's entry tells.
 
     What is scattered is told here, before a store is asked for the end of each file.
     """
-    least_bytes = files.options.row_group_size_bytes // LEAST_PART
+    least_bytes = options.row_group_size_bytes // LEAST_PART
     # Positions and the rows between them; compressed bytes, of which there are more when they are not.
     ends = np.concatenate(([-1], sorted_positions(gone).astype(np.int64), [file.record_count]))
     gaps = np.diff(ends) - 1
@@ -144,21 +143,12 @@ def write_remaining(
                 for batch in _living(part, part.gone, files.target):
                     pile.add(batch)
         pile.write()
-        written = tuple(writer.close())
+        written = writer.close()
     except BaseException as error:
         writer.abort()
         files.delete(error)
         raise
-    report = WriteReport(
-        files.target.table,
-        rows=sum(file.record_count for file in written),
-        files=len(written),
-        bytes=sum(file.file_size_in_bytes for file in written),
-        partitions=1,
-        spilled_bytes=0,
-        seconds=time.perf_counter() - began,
-    )
-    return WriteResult(written, report)
+    return WriteResult.of(files.target.table, written, began, partitions=1)
 
 
 class _Pile:
@@ -166,8 +156,7 @@ class _Pile:
 
     def __init__(self, writer: RollingWriter, files: TableFiles, limit_bytes: int | None) -> None:
         self._writer = writer
-        self._rows_limit = files.options.row_group_limit
-        self._bytes_limit = share(files.options.row_group_size_bytes, limit_bytes or DEFAULT_LIMIT_BYTES, 3)
+        self._size = row_group_pile(files.options, 1, limit_bytes)
         self._batches: list[pa.RecordBatch] = []
         self._rows = 0
         self._bytes = 0
@@ -178,7 +167,7 @@ class _Pile:
         self._batches.append(batch)
         self._rows += batch.num_rows
         self._bytes += batch.nbytes
-        if self._rows >= self._rows_limit or self._bytes >= self._bytes_limit:
+        if self._rows >= self._size.rows or self._bytes >= self._size.size_bytes:
             self.write()
 
     def write(self) -> None:

@@ -21,6 +21,7 @@ from pyiceberg.manifest import DataFile, DataFileContent, FileFormat
 from pyiceberg.table.metadata import TableMetadata
 from pyroaring import BitMap
 
+from icefusion.bridge.delete_index import partition_key
 from icefusion.bridge.partition import schema_of_spec
 from icefusion.bridge.positions import Positions
 from icefusion.config import WriteProperties
@@ -75,13 +76,12 @@ def _groups(rows: Group, by_partition: bool) -> Iterator[Group]:
     if not by_partition:
         yield from ([pair] for pair in rows)
         return
-    for _, group in groupby(sorted(rows, key=_partition_key), key=_partition_key):
+    for _, group in groupby(sorted(rows, key=_partition), key=_partition):
         yield list(group)
 
 
-def _partition_key(pair: tuple[DataFile, BitMap]) -> tuple[int, str]:
-    file = pair[0]
-    return file.spec_id, repr([file.partition[index] for index in range(len(file.partition))])
+def _partition(pair: tuple[DataFile, BitMap]) -> str:
+    return repr(partition_key(pair[0]))  # text has an order, also beside NULL
 
 
 def _write(group: Group, metadata: TableMetadata, out: TableFiles) -> DataFile:

@@ -62,6 +62,23 @@ class WriteResult:
     files: tuple[DataFile, ...]
     report: WriteReport
 
+    @classmethod
+    def of(
+        cls, table: str, files: Iterable[DataFile], began: float, *, partitions: int, spilled_bytes: int = 0
+    ) -> WriteResult:
+        """What came of a task that began at a reading of ``time.perf_counter``."""
+        ordered = tuple(sorted(files, key=lambda file: file.file_path))
+        report = WriteReport(
+            table,
+            rows=sum(file.record_count for file in ordered),
+            files=len(ordered),
+            bytes=sum(file.file_size_in_bytes for file in ordered),
+            partitions=partitions,
+            spilled_bytes=spilled_bytes,
+            seconds=time.perf_counter() - began,
+        )
+        return cls(ordered, report)
+
 
 def write_streams(
     streams: Sequence[Iterator[pa.RecordBatch]],
@@ -184,17 +201,13 @@ class Writing:
     def result(self) -> WriteResult:
         """The data files, once all is done; from now on they are the caller's to commit or to delete."""
         layout = self._layout
-        data_files = tuple(sorted(layout.data_files, key=lambda file: file.file_path))
-        report = WriteReport(
+        return WriteResult.of(
             self._target.table,
-            rows=sum(file.record_count for file in data_files),
-            files=len(data_files),
-            bytes=sum(file.file_size_in_bytes for file in data_files),
+            layout.data_files,
+            self._started,
             partitions=layout.partitions,
             spilled_bytes=layout.spilled_bytes,
-            seconds=time.perf_counter() - self._started,
         )
-        return WriteResult(data_files, report)
 
 
 def _layout(files: TableFiles, options: WriteOptions) -> Layout:

@@ -14,11 +14,12 @@ from typing import Protocol
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 
+from icefusion.config import WriteProperties
 from icefusion.write.files import TableFiles
 from icefusion.write.parquet import RollingWriter
 from icefusion.write.workers import PileSize
 
-__all__ = ["SMALL_REST_BYTES", "Appender", "Layout", "Task", "share"]
+__all__ = ["SMALL_REST_BYTES", "Appender", "Layout", "Task", "row_group_pile", "share"]
 
 Task = Callable[[], None]
 
@@ -66,11 +67,7 @@ class Appender:
     spilled_bytes = 0
 
     def __init__(self, files: TableFiles, threads: int, memory_limit_bytes: int | None) -> None:
-        options = files.options
-        self.pile_size = PileSize(
-            options.row_group_limit,
-            share(options.row_group_size_bytes, memory_limit_bytes or DEFAULT_LIMIT_BYTES, threads + 2),
-        )
+        self.pile_size = row_group_pile(files.options, threads, memory_limit_bytes)
         self.data_files: list[DataFile] = []
         self.partitions = 0
         self._files = files
@@ -121,6 +118,14 @@ class Appender:
             writer = RollingWriter(self._files)
             self._writers.append(writer)
             return writer
+
+
+def row_group_pile(options: WriteProperties, threads: int, memory_limit_bytes: int | None) -> PileSize:
+    """When rows that wait to become a row group are enough for one, or for what so many threads may hold."""
+    return PileSize(
+        options.row_group_limit,
+        share(options.row_group_size_bytes, memory_limit_bytes or DEFAULT_LIMIT_BYTES, threads + 2),
+    )
 
 
 def share(wanted: int, limit: int | None, parts: int) -> int:
