@@ -89,8 +89,8 @@ def test_rows_are_those_of_a_table_that_is_written_anew(
 ) -> None:
     text, least = CHANGES[change]
     table.sql(f"CREATE TABLE ns.u ({COLUMNS}) TBLPROPERTIES ({PROPERTIES})")
-    table.sql("ALTER TABLE ns.u SET TBLPROPERTIES ('write.parquet.row-group-size-bytes' = '134217728')")
     table.writer("ns.u").write_batch(rows(0, ROWS))
+    table.sql("ALTER TABLE ns.u SET TBLPROPERTIES ('write.parquet.compression-codec' = 'snappy')")
     old = stored(table) | stored(table, "ns.u")
     texts = [text.replace("ns.t", name).replace("t.id", f"{name[-1]}.id") for name in ("ns.t", "ns.u")]
     for each in ["BEGIN", *texts, "COMMIT"] if in_block else texts:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,11 +25,13 @@ from writing import EVENTS, EVERY_TYPE, event_rows, every_type_rows, read, store
 
 import icefusion as ice
 from icefusion.bridge.schema import iceberg_to_arrow
-from icefusion.write.carrying import Stretch, may_be_worth_it, stretches, write_remaining
+from icefusion.write.carrying import Part, RowChanges, Stretch, may_be_worth_it, stretches, write_remaining
 from icefusion.write.copying import EncodedRows
 from icefusion.write.encoded import EncodedFile
 from icefusion.write.executor import WriteOptions, WriteTarget
 from icefusion.write.files import TableFiles
+from icefusion.write.overlay import Overlay
+from icefusion.write.patching import PatchedGroup
 from icefusion.write.thrift import (
     BINARY,
     BOOL,
@@ -80,16 +83,35 @@ def encoded(file: DataFile) -> Iterator[EncodedFile]:
 
 
 def rewrite(
-    file: DataFile, to: WriteTarget, gone: BitMap, new_rows: pa.Table | None = None
-) -> tuple[list[DataFile], list[Stretch]] | None:
-    """Write a file anew without some rows; None where nothing of it can be carried over."""
+    file: DataFile, to: WriteTarget, gone: BitMap, overlay: Overlay | None = None
+) -> tuple[list[DataFile], list[Part]] | None:
+    """Write a file anew without some rows, and with new values; None where nothing of it can be carried over."""
     files = TableFiles(to, PyArrowFileIO(), str(uuid.uuid4()))
     with encoded(file) as found:
-        parts = stretches(found, file, gone, files)
+        parts = stretches(found, file, RowChanges(gone, overlay), files)
         if parts is None:
             return None
-        batches = [] if new_rows is None else new_rows.to_batches()
-        return list(write_remaining(parts, batches, files, None, WriteOptions(1)).files), parts
+        return list(write_remaining(parts, files, None, WriteOptions(1)).files), parts
+
+
+def is_decoded(part: Part) -> bool:
+    return isinstance(part, Stretch) and part.changes is not None
+
+
+def random_overlay(rng: random.Random, rows: pa.Table, gone: BitMap, columns: list[str]) -> Overlay | None:
+    """New values for some rows that are not gone, from other rows."""
+    places = [i for i in runs(rng, rows.num_rows) if i not in gone]
+    values = rows.take(pa.array([rng.randrange(rows.num_rows) for _ in places], pa.int64())).select(columns)
+    return Overlay(np.array(places, np.uint32), values) if places else None
+
+
+def laid_over(rows: pa.Table, overlay: Overlay | None) -> pa.Table:
+    if overlay is None:
+        return rows
+    new = rows.to_pylist()
+    for position, values in zip(overlay.positions, overlay.rows.to_pylist(), strict=True):
+        new[position] |= values
+    return pa.Table.from_pylist(new, schema=rows.schema)
 
 
 def runs(rng: random.Random, count: int) -> BitMap:
@@ -110,21 +132,22 @@ def metrics(file: DataFile) -> list[object]:
     return [getattr(file, name) for name in names]
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(24))
 def test_what_is_left_of_values_of_every_type(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)
     to = target(tmp_path, EVERY_TYPE, properties=SMALL)
     rows = many_rows(1000)
     (file,) = write(rows, to).files
-    for generation in range(3):
-        gone = runs(rng, rows.num_rows)
-        new = rows.slice(3, 50) if rng.random() < 0.5 else None
-        expected = left(rows, gone) if new is None else pa.concat_tables([new, left(rows, gone)])
-        done = rewrite(file, to, gone, new)
+    for generation in range(4):
+        gone = runs(rng, rows.num_rows) if rng.random() < 0.7 else BitMap()
+        columns = rng.sample(rows.column_names, rng.choice([1, 3, rows.num_columns]))
+        overlay = random_overlay(rng, rows, gone, columns)
+        expected = left(laid_over(rows, overlay), gone)
+        done = rewrite(file, to, gone, overlay)
         if done is None:
             return
         ((file,), parts) = done
-        assert any(part.gone is None for part in parts), generation
+        assert not all(map(is_decoded, parts)), generation
         assert read([file]).equals(expected)
         # The manifest says of it what it says of the same rows written afresh.
         (afresh,) = write(expected, to).files
@@ -136,7 +159,8 @@ def test_footers_and_page_indexes_say_of_pages_what_they_hold(tmp_path: Path) ->
     to = target(tmp_path, EVERY_TYPE, properties=SMALL)
     rows = many_rows(1000)
     (file,) = write(rows, to).files
-    ((new,), _) = rewrite(file, to, BitMap(range(130, 170)), rows.slice(0, 20))  # type: ignore[misc]
+    overlay = Overlay(np.array([300, 301, 702], np.uint32), rows.slice(0, 3).select(["s", "i"]))
+    ((new,), _) = rewrite(file, to, BitMap(range(130, 170)), overlay)  # type: ignore[misc]
     with encoded(new) as found:
         assert found.has_exact_pages
         for group in found.groups:
@@ -157,7 +181,7 @@ def test_only_what_lies_around_missing_rows_is_decoded(tmp_path: Path) -> None:
     to = target(tmp_path, EVERY_TYPE, properties=FINE)
     (file,) = write(many_rows(1000), to).files
     ((new,), parts) = rewrite(file, to, BitMap([150, 151, 420]))  # type: ignore[misc]
-    decoded = [part.rows for part in parts if part.gone is not None]
+    decoded = [part.rows for part in parts if isinstance(part, Stretch) and part.changes is not None]
     begins = [rows.group.first_position + rows.first for rows in decoded]
     assert [rows.num_rows for rows in decoded] == [100, 100]
     assert [begin <= row < begin + 100 for begin, row in zip(begins, (150, 420), strict=True)] == [True, True]
@@ -167,7 +191,36 @@ def test_only_what_lies_around_missing_rows_is_decoded(tmp_path: Path) -> None:
     for i in range(footer.num_row_groups):
         chunk = footer.row_group(i).column(2)
         carried += bytes_[chunk.data_page_offset :][: chunk.total_compressed_size] in old
-    assert carried == sum(part.gone is None for part in parts)
+    assert carried == sum(not is_decoded(part) for part in parts)
+
+
+def test_only_columns_that_change_are_encoded_anew(tmp_path: Path) -> None:
+    to = target(tmp_path, EVERY_TYPE, properties=SMALL)
+    rows = many_rows(1000)
+    (file,) = write(rows, to).files
+    overlay = Overlay(np.arange(0, 1000, 7, dtype=np.uint32), rows.slice(0, 143).select(["st", "day"]))
+    ((new,), parts) = rewrite(file, to, BitMap(), overlay)  # type: ignore[misc]
+    assert all(isinstance(part, PatchedGroup) for part in parts)
+    assert read([new]).equals(laid_over(rows, overlay))
+    old, bytes_ = Path(file.file_path).read_bytes(), Path(new.file_path).read_bytes()
+    for group in range(pq.read_metadata(new.file_path).num_row_groups):
+        for place in range(len(TableFiles(to, PyArrowFileIO(), "").leaves)):
+            chunk = pq.read_metadata(new.file_path).row_group(group).column(place)
+            start = chunk.dictionary_page_offset if chunk.has_dictionary_page else chunk.data_page_offset
+            pages = bytes_[start:][: chunk.total_compressed_size]
+            assert (pages in old) == (chunk.path_in_schema.split(".")[0] not in ("st", "day")), chunk.path_in_schema
+
+
+def test_new_values_may_be_nan(tmp_path: Path) -> None:
+    to = target(tmp_path, EVERY_TYPE, properties=SMALL)
+    rows = many_rows(1000)
+    (file,) = write(rows, to).files
+    nans = pa.table({"d": [float("nan")] * 100}, pa.schema([rows.schema.field("d")]))
+    overlay = Overlay(np.arange(0, 1000, 10, dtype=np.uint32), nans)
+    ((new,), _) = rewrite(file, to, BitMap([5]), overlay)  # type: ignore[misc]
+    (afresh,) = write(left(laid_over(rows, overlay), BitMap([5])), to).files
+    assert metrics(new) == metrics(afresh)
+    assert 100 in (new.nan_value_counts or {}).values()
 
 
 def test_row_groups_all_of_whose_rows_are_gone_are_left_out(tmp_path: Path) -> None:
@@ -175,7 +228,7 @@ def test_row_groups_all_of_whose_rows_are_gone_are_left_out(tmp_path: Path) -> N
     rows = many_rows(1000)
     (file,) = write(rows, to).files
     ((new,), parts) = rewrite(file, to, BitMap(range(250, 500)))  # type: ignore[misc]
-    assert [part.gone for part in parts] == [None] * 3
+    assert list(map(is_decoded, parts)) == [False] * 3
     assert read([new]).equals(left(rows, BitMap(range(250, 500))))
     assert pq.read_metadata(new.file_path).num_row_groups == 3
 
@@ -188,11 +241,12 @@ def test_row_groups_of_both_kinds_take_turns(tmp_path: Path, io_class: type[File
     io, gone = io_class({}), BitMap([130, 540, 900])
     files = TableFiles(to, io, str(uuid.uuid4()))
     with io.new_input(file.file_path).open() as stream:
-        parts = stretches(EncodedFile(stream, file.file_path, file.file_size_in_bytes), file, gone, files)
+        found = EncodedFile(stream, file.file_path, file.file_size_in_bytes)
+        parts = stretches(found, file, RowChanges(gone), files)
         assert parts is not None
-        assert [part.gone is None for part in parts].count(True) >= 3
-        (new,) = write_remaining(parts, rows.slice(0, 20).to_batches(), files, None, WriteOptions(1)).files
-    assert read([new]).equals(pa.concat_tables([rows.slice(0, 20), left(rows, gone)]))
+        assert [is_decoded(part) for part in parts].count(False) >= 3
+        (new,) = write_remaining(parts, files, None, WriteOptions(1)).files
+    assert read([new]).equals(left(rows, gone))
     assert new.file_size_in_bytes == Path(new.file_path).stat().st_size
     with encoded(new) as found:
         assert all(group.pages is not None for group in found.groups)
@@ -379,7 +433,7 @@ def test_pages_of_wide_values_stay_small_in_files_that_begin_with_what_is_carrie
     (file,) = write(rows, to, threads=1).files
     gone = BitMap(range(1500, 2500, 3))
     ((new,), parts) = rewrite(file, to, gone)  # type: ignore[misc]
-    assert parts[0].gone is None
+    assert not is_decoded(parts[0])
     assert read([new]).equals(left(rows, gone))
     with encoded(new) as found:
         lengths = [length for group in found.groups for _, length, _ in (group.pages or [])[1].places]

@@ -22,6 +22,7 @@ from pyiceberg.typedef import Record
 
 from icefusion.bridge.entries import referenced_data_file
 from icefusion.bridge.listed import LiveEntry
+from icefusion.bridge.locations import unreadable
 
 __all__ = [
     "PATH_FIELD_ID",
@@ -48,6 +49,9 @@ class DeleteIndex:
     Args:
         entries: The delete files; entries that are none are passed over.
         specs: The partition specs of the table.
+
+    Raises:
+        StorageError: What a manifest says of a delete file makes no sense.
     """
 
     def __init__(self, entries: Iterable[LiveEntry], specs: Mapping[int, PartitionSpec]) -> None:
@@ -120,7 +124,11 @@ def _float_key(value: float) -> str:
 
 
 def path_of_deletes(file: DataFile) -> str | None:
-    """The one data file that a position delete file or a deletion vector is about; None where that is not certain."""
+    """The one data file that a position delete file or a deletion vector is about; None where that is not certain.
+
+    Raises:
+        StorageError: What the manifest says of it makes no sense.
+    """
     return referenced_data_file(file) or _only_path(file)
 
 
@@ -129,7 +137,10 @@ def _only_path(file: DataFile) -> str | None:
     lower, upper = _path_bounds(file)
     if lower is None or lower != upper or len(lower) <= _CUT_OFF_LENGTH:
         return None
-    return lower.decode("utf-8")
+    try:
+        return lower.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise unreadable("the manifest entry of", file.file_path, exc) from exc
 
 
 def _may_be_about(file: DataFile, path: str) -> bool:

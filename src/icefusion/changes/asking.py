@@ -25,6 +25,7 @@ from icefusion.query.views import TableView
 from icefusion.sql.compose import compose, table_piece
 from icefusion.sql.literals import now_in_microseconds
 from icefusion.sql.statements import Change, Delete, Fragment, Insert, Merge, Query, Truncate, Update
+from icefusion.write.columns import leaf_columns
 
 __all__ = ["Asker", "Wave"]
 
@@ -118,19 +119,37 @@ class Asker:
             CardinalityError: A row of the target was taken twice.
         """
         showing = self._changed.shown is not None
+        part = self.part_of(merge)
         for first, last in source.slices(self._slice_bytes(source)):
             keys = source.part(first, last, without=ignored)
             narrower, values = narrowed(self._queries, merge, keys, self._columns)
-            question = self._queries.matched(merge, source.schema, narrower, all_columns=showing)
-            yield self.ask(question, {SOURCE: keys.source(SOURCE)}, values)
+            question = self._queries.matched(merge, source.schema, narrower, all_columns=showing, part=part)
+            yield self.ask(question, {SOURCE: keys.source(SOURCE)}, values, source_rows=last - first)
             source.release()
         self.check()
         if any(clause.rows == "not_matched" for clause in merge.clauses):
             rest = source.source(SOURCE, without=self.collected.source_rows | ignored)
             yield self.ask(self._queries.not_matched(merge, source.schema), {SOURCE: rest})
         if any(clause.rows == "not_matched_by_source" for clause in merge.clauses):
-            question = self._queries.not_matched_by_source(merge, all_columns=showing)
+            question = self._queries.not_matched_by_source(merge, all_columns=showing, part=part)
             yield self.ask(question, excluded=self.collected.matched)
+
+    def held_columns(self, change: Update | Merge) -> tuple[str, ...] | None:
+        """The columns of updated rows that copy-on-write lays over their files: those that are assigned.
+
+        None for all, where rows may move to another partition.
+        """
+        assigned = self._queries.assigned(change)
+        names = [field.name for field in self._schema.fields]
+        tops = {leaf.field_id: names[leaf.top] for leaf in leaf_columns(self._schema)}
+        divided_by = {tops.get(field.source_id) for field in self._handle.metadata.spec().fields}
+        return None if divided_by & set(assigned) or len(assigned) == len(names) else assigned
+
+    def part_of(self, change: Update | Merge) -> tuple[str, ...] | None:
+        """The columns of updated rows that have to be asked for; None for all."""
+        if self._context.mode != "copy-on-write" or self._changed.shown is not None:
+            return None
+        return self.held_columns(change)
 
     def _slice_bytes(self, source: Spool) -> int | None:
         """How much of a MERGE's source one join keeps in memory; None for all of it."""
@@ -182,17 +201,18 @@ class Asker:
             case Truncate():
                 yield self.ask(self._queries.rows(None), whole_files=True).planned
             case Update():
-                yield self.ask(self._queries.update(change)).planned
+                yield self.ask(self._queries.update(change, self.part_of(change))).planned
             case Merge():
                 planned = self.plan(self._queries.source(change), {})
                 yield planned
                 spool = Spool(planned.schema, number_column=SOURCE_ROW_COLUMN)
                 own = {SOURCE: spool.source(SOURCE)}
-                yield self.ask(self._queries.matched(change, spool.schema), own).planned
+                part = self.part_of(change)
+                yield self.ask(self._queries.matched(change, spool.schema, part=part), own).planned
                 if any(clause.rows == "not_matched" for clause in change.clauses):
                     yield self.ask(self._queries.not_matched(change, spool.schema), own).planned
                 if any(clause.rows == "not_matched_by_source" for clause in change.clauses):
-                    yield self.ask(self._queries.not_matched_by_source(change)).planned
+                    yield self.ask(self._queries.not_matched_by_source(change, part=part)).planned
 
     def ask(
         self,
@@ -204,6 +224,7 @@ class Asker:
         only: frozenset[str] | None = None,
         whole_files: bool = False,
         show: bool = True,
+        source_rows: int | None = None,
     ) -> Wave:
         """Plan a question, and make what takes its answer.
 
@@ -215,11 +236,12 @@ class Asker:
             only: The data files that it looks at; None for all.
             whole_files: Whether to leave out files all of whose rows are in the answer.
             show: Whether RETURNING wants the old rows in the answer.
+            source_rows: How many rows the source of a MERGE has, which a join keeps in memory.
         """
         view = self.view(with_identity=True, excluded=excluded, only=only)
         with self._changed.phase("plan"):
             target = {**(sources or {}), TARGET: view}
-            planned = self.plan(question.query, target, values, whole_files=whole_files)
+            planned = self.plan(question.query, target, values, whole_files=whole_files, first_rows=source_rows)
         self.note(planned)
         live = planned.files_by_name
         self.files |= {found.file.file_path: found for found in (*live.values(), *planned.whole_files)}
@@ -242,6 +264,7 @@ class Asker:
         *,
         threads: int | None = None,
         whole_files: bool = False,
+        first_rows: int | None = None,
     ) -> PlannedQuery:
         """Plan a query in which names of ours stand for something."""
         context = self._context
@@ -255,6 +278,7 @@ class Asker:
             threads=threads,
             hash_joins=self.hash_joins,
             one_build=True,
+            first_rows=first_rows,
             whole_files=whole_files,
             piecewise=True,
         )

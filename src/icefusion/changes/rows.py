@@ -25,8 +25,8 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 
 import pyarrow as pa
@@ -42,7 +42,8 @@ from icefusion.changes.asking import Asker, Wave
 from icefusion.changes.context import ChangeContext, Changed
 from icefusion.changes.insert import InsertAlignment
 from icefusion.changes.joined import joined_as_merge
-from icefusion.changes.rewrite import HeldRows, carry_over, rewrite_tasks
+from icefusion.changes.rewrite import HeldRows, carry_over, overlaid, rewrite_tasks
+from icefusion.changes.sink import places_of
 from icefusion.changes.spool import Spool
 from icefusion.changes.staging import RowChange
 from icefusion.commit.cleanup import delete_files
@@ -51,10 +52,11 @@ from icefusion.errors import OutOfMemoryError
 from icefusion.naming import quote_identifier
 from icefusion.query.changes import TARGET, RowQueries
 from icefusion.query.files import LiveFile
+from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN
 from icefusion.reports import RowCounts
 from icefusion.sql.compose import compose, table_piece
 from icefusion.sql.statements import Delete, Merge, Query, Update
-from icefusion.write.carrying import may_be_worth_it
+from icefusion.write.carrying import RowChanges, may_be_worth_it
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, Writing, write_streams, write_waves
 from icefusion.write.workers import Stop, run_tasks
 
@@ -91,6 +93,7 @@ class RowChanger:
         self._threads = context.threads
         self._inserted = 0
         self._written: list[DataFile] = []
+        self._held_columns: tuple[str, ...] | None = None
         self.changed = Changed()
         self.asker = Asker(context, queries, self.changed, self._shown_schema, self._show)
         if show:
@@ -106,7 +109,8 @@ class RowChanger:
             question = self._queries.delete(change, all_columns=showing)
             whole_files = change.using is None and not showing
         else:
-            question = self._queries.update(change)
+            question = self._queries.update(change, self.asker.part_of(change))
+            self._held_columns = self.asker.held_columns(change)
         # Rows that are sorted whole take more memory than the engine knows of.
         by_sorting = isinstance(change, Delete) or joined_as_merge(change) is None
         by_sorting = by_sorting and self._context.can_ask_again
@@ -125,6 +129,7 @@ class RowChanger:
             source: Its source.
             ignored: Numbers of rows that are not to be looked at.
         """
+        self._held_columns = self.asker.held_columns(change)
         return self._carried_out(lambda: self.asker.merge_waves(change, source, ignored or BitMap()), True)
 
     def insert(self, query: Query, alignment: InsertAlignment) -> Changed:
@@ -207,7 +212,13 @@ class RowChanger:
             self.changed.shown = Spool(self._shown_schema, memory_limit_bytes=self._context.spool_bytes)
 
     def _write(self, waves: Iterator[Wave], more_whole: Sequence[LiveFile]) -> None:
-        held = HeldRows(self._context.spool_bytes) if self._context.mode == "copy-on-write" else None
+        if self._context.mode != "copy-on-write":
+            self._find_and_write(waves, more_whole, None)
+            return
+        with closing(HeldRows(self._held_columns, self._context.spool_bytes)) as held:
+            self._find_and_write(waves, more_whole, held)
+
+    def _find_and_write(self, waves: Iterator[Wave], more_whole: Sequence[LiveFile], held: HeldRows | None) -> None:
         whole: list[LiveFile] = []
 
         def streams() -> Iterator[Streams]:
@@ -280,24 +291,24 @@ class RowChanger:
         memory_bytes = self._context.write_memory_bytes
         share_bytes = None if memory_bytes is None else max(1, memory_bytes // max(1, min(self._threads, len(tasks))))
         ahead_bytes = AHEAD_BYTES if memory_bytes is None and len(tasks) < self._threads else None
-        worth_a_look = self._worth_a_look(tasks, gone)
+        worth_a_look = self._worth_a_look(tasks, gone, held)
 
         def rewrite(files: Sequence[LiveFile]) -> None:
             options = self._options(1, share_bytes)
+            changes = {path: self._changes(path, gone, held) for path in (live.file.file_path for live in files)}
             if files[0].file.file_path in worth_a_look:
                 (live,) = files
-                bitmap = gone.get(live.file.file_path) or BitMap()
-                if carry_over(live, bitmap, held, self._target, self._handle.io, options, self._keep):
+                own = changes[live.file.file_path]
+                if carry_over(live, own, self._target, self._handle.io, options, self._keep):
                     return
+            lost = Positions({path: own.gone for path, own in changes.items()})
+            if all(self._is_empty(live, lost) for live in files):
+                return
             with ExitStack() as reading:
-                paths = frozenset(live.file.file_path for live in files)
-                waves: list[Streams] = [[iter(held.take(sorted(paths)))]]
-                if not all(self._is_empty(live, gone) for live in files):
-                    rows = self._survivors(paths, gone)
-                    if ahead_bytes is not None:
-                        rows = reading.enter_context(read_ahead(rows, ahead_bytes))
-                    waves.append([rows])
-                self._keep(write_waves(waves, self._target, self._handle.io, options))
+                rows = self._survivors(changes, lost)
+                if ahead_bytes is not None:
+                    rows = reading.enter_context(read_ahead(rows, ahead_bytes))
+                self._keep(write_waves([[rows]], self._target, self._handle.io, options))
 
         rewrites = [partial(rewrite, task) for task in tasks]
         rest = [] if writing is None else writing.last_tasks(max(1, self._threads - len(tasks)))
@@ -305,16 +316,25 @@ class RowChanger:
         first = max(0, self._threads - 1)
         run_tasks([*rewrites[:first], *rest, *rewrites[first:]], self._threads, Stop())
 
-    def _worth_a_look(self, tasks: Sequence[Sequence[LiveFile]], gone: Positions) -> frozenset[str]:
+    def _changes(self, path: str, gone: Positions, held: HeldRows) -> RowChanges:
+        """What becomes of the rows of a file. New values of its rows are taken."""
+        overlay = held.take(path)
+        touched = gone.get(path) or BitMap()
+        return RowChanges(touched if overlay is None else touched - overlay.bitmap, overlay)
+
+    def _worth_a_look(self, tasks: Sequence[Sequence[LiveFile]], gone: Positions, held: HeldRows) -> frozenset[str]:
         """Of the files that are written anew alone, those of which much may be carried over.
 
+        That much is where rows only get new values, and what is not assigned stays; or where long stretches are left.
         They have all of their rows, and the table lists them once: writers that were told not to look for duplicates
         may have added a file twice.
         """
         options = WriteProperties.of(self._handle.metadata.properties)
         alone = {task[0].file.file_path: task[0].file for task in tasks if len(task) == 1}
         likely = frozenset(
-            path for path, file in alone.items() if may_be_worth_it(file, gone.get(path) or BitMap(), options)
+            path
+            for path, file in alone.items()
+            if held.waits_for(path) or may_be_worth_it(file, gone.get(path) or BitMap(), options)
         )
         if not likely:
             return likely
@@ -324,13 +344,26 @@ class RowChanger:
 
     # Small things
 
-    def _survivors(self, paths: frozenset[str], gone: Positions) -> Iterator[pa.RecordBatch]:
-        """What is left of some files, in order."""
-        columns = ", ".join(quote_identifier(field.name) for field in self._schema.fields)
+    def _survivors(self, changes: Mapping[str, RowChanges], gone: Positions) -> Iterator[pa.RecordBatch]:
+        """What is left of some files, in order, with the new values of its rows."""
+        names = [field.name for field in self._schema.fields]
+        overlays = {path: own.overlay for path, own in changes.items() if own.overlay is not None}
+        identity = [FILE_COLUMN, POSITION_COLUMN] if overlays else []
+        columns = ", ".join(map(quote_identifier, [*names, *identity]))
         query = compose(f"SELECT {columns} FROM ", table_piece(TARGET))
-        planned = self.asker.plan(query, {TARGET: self.asker.view(only=paths, excluded=gone)}, threads=1)
-        alignment = Alignment.plan(planned.schema, self._schema, by="position", table=self._handle.name)
-        return (alignment.apply(batch) for batch in planned.stream())
+        view = self.asker.view(only=frozenset(changes), excluded=gone, with_identity=bool(overlays))
+        planned = self.asker.plan(query, {TARGET: view}, threads=1)
+        answer = pa.schema([planned.schema.field(place) for place in range(len(names))])
+        alignment = Alignment.plan(answer, self._schema, by="position", table=self._handle.name)
+        if not overlays:
+            return (alignment.apply(batch) for batch in planned.stream())
+        paths = {name: live.file.file_path for name, live in planned.files_by_name.items()}
+        own = list(range(len(names)))
+        placed = (
+            (alignment.apply(batch.select(own)), places_of(batch, len(own), len(own) + 1, paths))
+            for batch in planned.stream()
+        )
+        return overlaid(placed, overlays)
 
     @property
     def _target(self) -> WriteTarget:

@@ -25,7 +25,7 @@ from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.query.changes import CLAUSE_COLUMN, SOURCE_ROW_COLUMN, Branch, RowQuery
 from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN
 
-__all__ = ["Collected", "Duplicate", "NewRows", "RowSink"]
+__all__ = ["Collected", "Duplicate", "NewRows", "Places", "RowSink", "places_of"]
 
 FLUSH_ROWS = 1_000_000
 
@@ -35,12 +35,32 @@ class NewRows:
     """Rows for the writer.
 
     Attributes:
-        batch: The rows, in the table's schema.
-        files: For updated rows, the path of the file that each of them was in; None for inserted rows.
+        batch: The rows, in the table's schema, or those of its columns that were asked for.
+        places: For updated rows, where each of them is; None for inserted rows.
     """
 
     batch: pa.RecordBatch
-    files: pa.DictionaryArray | None
+    places: Places | None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where rows of the target are: the path of the data file of each of them, and its position there."""
+
+    files: pa.DictionaryArray
+    positions: npt.NDArray[np.uint32]
+
+    def by_file(self) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
+        """Each file that has some of the rows, and which of them, in order."""
+        paths = self.files.dictionary.to_pylist()
+        if len(paths) == 1:
+            yield paths[0], np.arange(len(self.positions))
+            return
+        codes = self.files.indices.to_numpy()
+        for code, path in enumerate(paths):
+            rows = np.flatnonzero(codes == code)
+            if len(rows):
+                yield path, rows
 
 
 @dataclass(frozen=True)
@@ -97,13 +117,11 @@ class Collected:
         self.matched_rows = _Collector()
         self._shown = Positions()
 
-    def first_seen(self, files: pa.DictionaryArray, positions: npt.NDArray[np.uint32]) -> npt.NDArray[np.bool_]:
+    def first_seen(self, places: Places) -> npt.NDArray[np.bool_]:
         """Which of some rows of the target were not asked for here before; to be called under the lock."""
-        result = np.zeros(len(positions), np.bool_)
-        codes = files.indices.to_numpy()
-        for code, path in enumerate(files.dictionary.to_pylist()):
-            rows = np.flatnonzero(codes == code)
-            values, first = np.unique(positions[rows], return_index=True)
+        result = np.zeros(len(places.positions), np.bool_)
+        for path, rows in places.by_file():
+            values, first = np.unique(places.positions[rows], return_index=True)
             held = self._shown.get(path)
             new = np.ones(len(values), np.bool_) if held is None else np.array([int(v) not in held for v in values])
             result[rows[first[new]]] = True
@@ -181,7 +199,7 @@ class RowSink:
         collected = self._collected
         if SOURCE_ROW_COLUMN in self._places:
             seen = bitmap_of(self._numpy(batch, SOURCE_ROW_COLUMN).astype(np.uint32))
-            matched = _by_path(self._files(batch), self._positions(batch))
+            matched = _by_path(self._places_of(batch))
             with collected.lock:
                 collected.source_rows |= seen
                 collected.matched_rows.add_all(matched)
@@ -198,38 +216,43 @@ class RowSink:
                     collected.inserted += taken.num_rows
                 yield NewRows(rows.new_rows(taken), None)
                 continue
-            files = self._files(taken)
-            gone = _by_path(files, self._positions(taken))
+            places = self._places_of(taken)
+            gone = _by_path(places)
             with collected.lock:
                 (collected.updated_rows if branch.action == "update" else collected.deleted_rows).add_all(gone)
             if branch.action == "update":
-                yield NewRows(rows.new_rows(taken), files)
+                yield NewRows(rows.new_rows(taken), places)
             elif self._show is not None and branch.values:
                 with collected.lock:
-                    first = collected.first_seen(files, self._positions(taken))
+                    first = collected.first_seen(places)
                 self._show(rows.new_rows(_only(taken, first)))
 
-    def _files(self, batch: pa.RecordBatch) -> pa.DictionaryArray:
-        """The path of each row's file."""
-        names = pc.dictionary_encode(batch.column(self._places[FILE_COLUMN]))
-        paths = [self._files_by_name[name] for name in names.dictionary.to_pylist()]
-        return pa.DictionaryArray.from_arrays(names.indices, pa.array(paths, pa.string()))
-
-    def _positions(self, batch: pa.RecordBatch) -> npt.NDArray[np.uint32]:
-        return self._numpy(batch, POSITION_COLUMN).astype(np.uint32)
+    def _places_of(self, batch: pa.RecordBatch) -> Places:
+        return places_of(batch, self._places[FILE_COLUMN], self._places[POSITION_COLUMN], self._files_by_name)
 
     def _numpy(self, batch: pa.RecordBatch, name: str) -> npt.NDArray[np.int64]:
         values: npt.NDArray[np.int64] = batch.column(self._places[name]).to_numpy()
         return values
 
 
-def _by_path(files: pa.DictionaryArray, positions: npt.NDArray[np.uint32]) -> list[tuple[str, npt.NDArray[np.uint32]]]:
-    """The positions of each file."""
-    paths = files.dictionary.to_pylist()
-    if len(paths) == 1:
-        return [(paths[0], positions)]
-    codes = files.indices.to_numpy()
-    return [(path, positions[codes == code]) for code, path in enumerate(paths)]
+def places_of(batch: pa.RecordBatch, file_at: int, position_at: int, files_by_name: Mapping[str, str]) -> Places:
+    """Where the rows of an answer are.
+
+    Args:
+        batch: The rows.
+        file_at: Which column has the names of their files.
+        position_at: Which one has their positions.
+        files_by_name: The path of each data file by the name that the query gives it.
+    """
+    names = pc.dictionary_encode(batch.column(file_at))
+    paths = [files_by_name[name] for name in names.dictionary.to_pylist()]
+    files = pa.DictionaryArray.from_arrays(names.indices, pa.array(paths, pa.string()))
+    return Places(files, batch.column(position_at).to_numpy().astype(np.uint32))
+
+
+def _by_path(places: Places) -> list[tuple[str, npt.NDArray[np.uint32]]]:
+    """The positions in each file."""
+    return [(path, places.positions[rows]) for path, rows in places.by_file()]
 
 
 class _BranchRows:
@@ -237,8 +260,10 @@ class _BranchRows:
 
     def __init__(self, branch: Branch, answer: pa.Schema, schema: Schema, table: str) -> None:
         self.branch = branch
-        if not branch.columns:
+        if not branch.columns and branch.part is None:
             return
+        if branch.part is not None:
+            schema = Schema(*(schema.find_field(name) for name in branch.part))
         arrow = iceberg_to_arrow(schema)
         source = pa.schema([answer.field(place) for place in branch.values])
         # Only what was written as a literal may be rounded; for the rest a column of no other type asks for nothing.
@@ -247,12 +272,11 @@ class _BranchRows:
             for index, column in enumerate(branch.columns)
         ]
         self._source, self._round = round_floats(source, targets)
-        self._plain = source
         self._alignment = Alignment.plan(self._source, schema, columns=branch.columns, by="position", table=table)
 
     def new_rows(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        columns = [batch.column(place) for place in self.branch.values]
-        return self._alignment.apply(self._round(pa.RecordBatch.from_arrays(columns, schema=self._plain)))
+        # Chosen, and not put together anew, which would forget how many rows there are where there is no column.
+        return self._alignment.apply(self._round(batch.select(list(self.branch.values))))
 
 
 def _only(batch: pa.RecordBatch, mask: npt.NDArray[np.bool_]) -> pa.RecordBatch:

@@ -6,10 +6,9 @@ clause that takes it, and then the values of new rows. A `Branch` says for each 
 stand.
 
 Two things are settled here once for all changes. A SET list becomes one expression for every column, the column itself
-where nothing is assigned; so an updated row is a whole new row. And values of different clauses never meet in one
-expression: a CASE over them would have to agree on a type, and a decimal that meets a float would lose digits. Each
-clause has columns of its own, NULL for rows that other clauses take.
-"""
+where nothing is assigned; so an updated row is a whole new row, or the part of one that somebody wants. And values of
+different clauses never meet in one expression: a CASE over them would have to agree on a type, and a decimal that meets
+a float would lose digits. Each clause has columns of its own, NULL for rows that other clauses take."""
 
 from __future__ import annotations
 
@@ -65,6 +64,7 @@ class Branch:
         values: The places of the new rows' values in the result.
         columns: The columns of the table that these values go to, in order; others take their defaults.
         literals: Which of ``values``, counted from 0, are literals, that may be rounded to their column's type.
+        part: The columns that new rows have, in the table's order; None for all of the table.
     """
 
     number: int
@@ -72,6 +72,7 @@ class Branch:
     values: tuple[int, ...] = ()
     columns: tuple[str, ...] = ()
     literals: frozenset[int] = frozenset()
+    part: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -136,11 +137,20 @@ class RowQueries:
         query = self._select(select, self._behind_from(change.using), change.where)
         return RowQuery(query, (Branch(1, "delete", tuple(places), columns),))
 
-    def update(self, change: Update) -> RowQuery:
-        """Which rows an UPDATE changes, and their new values."""
-        values = self._assigned(change.assignments)
+    def assigned(self, change: Update | Merge) -> tuple[str, ...]:
+        """The columns that an UPDATE, or any clause of a MERGE, assigns in rows of the target, in the table's order."""
+        columns: set[str] = set()
+        actions = [SetRow(change.assignments)] if isinstance(change, Update) else [c.action for c in change.clauses]
+        for action in actions:
+            if isinstance(action, SetRow):
+                columns.update(self._columns if action.assignments is None else self._by_column(action.assignments))
+        return tuple(column for column in self._columns if column in columns)
+
+    def update(self, change: Update, part: tuple[str, ...] | None = None) -> RowQuery:
+        """Which rows an UPDATE changes, and their new values, or those of some columns."""
+        values = _of_columns(self._assigned(change.assignments), part)
         select = self._identity()
-        branch = _branch(1, "update", [(value, select.add_value(*value.sql)) for value in values])
+        branch = _branch(1, "update", [(value, select.add_value(*value.sql)) for value in values], part)
         return RowQuery(self._select(select, self._behind_from(change.source), change.where), (branch,))
 
     def rows(self, where: Fragment | None) -> RowQuery:
@@ -165,7 +175,13 @@ class RowQueries:
         return compose("SELECT * FROM ", merge.source, alias)
 
     def matched(
-        self, merge: Merge, source: pa.Schema, narrower: Sequence[Piece] = (), *, all_columns: bool = False
+        self,
+        merge: Merge,
+        source: pa.Schema,
+        narrower: Sequence[Piece] = (),
+        *,
+        all_columns: bool = False,
+        part: tuple[str, ...] | None = None,
     ) -> RowQuery:
         """Pairs of rows that match, and what becomes of the target's.
 
@@ -174,12 +190,13 @@ class RowQueries:
             source: The columns of its source.
             narrower: Further conditions on the target that follow from what is in the source.
             all_columns: Whether somebody wants to see the rows that are removed.
+            part: The columns of rows that change which are wanted; None for all.
         """
         clauses = [clause for clause in merge.clauses if clause.rows == "matched"]
         select = _Select()
         select.add(f'{self._source_alias(merge)}"{SOURCE_ROW_COLUMN}"', name=SOURCE_ROW_COLUMN)
         self._identity(select)
-        branches = self._branches(merge, clauses, select, source, all_columns=all_columns)
+        branches = self._branches(merge, clauses, select, source, all_columns=all_columns, part=part)
         target = table_piece(TARGET, self.alias)
         on = self._expression(merge, merge.on)
         query = compose(
@@ -195,11 +212,13 @@ class RowQueries:
         branches = self._branches(merge, clauses, select, source)
         return RowQuery(compose("SELECT ", *select.pieces, " FROM ", self._source_piece(merge)), branches)
 
-    def not_matched_by_source(self, merge: Merge, *, all_columns: bool = False) -> RowQuery:
+    def not_matched_by_source(
+        self, merge: Merge, *, all_columns: bool = False, part: tuple[str, ...] | None = None
+    ) -> RowQuery:
         """The rows of the target, and what becomes of them where they match nothing."""
         clauses = [clause for clause in merge.clauses if clause.rows == "not_matched_by_source"]
         select = self._identity()
-        branches = self._branches(merge, clauses, select, None, all_columns=all_columns)
+        branches = self._branches(merge, clauses, select, None, all_columns=all_columns, part=part)
         return RowQuery(compose("SELECT ", *select.pieces, " FROM ", table_piece(TARGET, self.alias)), branches)
 
     def equal_keys(self, merge: Merge, source: pa.Schema) -> list[tuple[str, str]]:
@@ -237,6 +256,7 @@ class RowQueries:
         source: pa.Schema | None,
         *,
         all_columns: bool = False,
+        part: tuple[str, ...] | None = None,
     ) -> tuple[Branch, ...]:
         """Put the number of the clause and the values of each clause into a SELECT list."""
         conditions = [
@@ -259,6 +279,8 @@ class RowQueries:
             values = self._clause_values(merge, clause, source)
             if all_columns and isinstance(clause.action, DeleteRow):
                 values = self._kept()
+            if isinstance(clause.action, SetRow):
+                values = _of_columns(values, part)
             placed: list[tuple[_Value, int]] = []
             for value in values:
                 if value.sql == self._kept_sql(value.column) and isinstance(clause.action, SetRow | DeleteRow):
@@ -274,7 +296,7 @@ class RowQueries:
                 action = "insert"
             elif isinstance(clause.action, KeepRow):
                 action = "keep"
-            branches.append(_branch(number, action, placed))
+            branches.append(_branch(number, action, placed, part if action == "update" else None))
         return tuple(branches)
 
     def _clause_values(self, merge: Merge, clause: MergeClause, source: pa.Schema | None) -> list[_Value]:
@@ -331,10 +353,7 @@ class RowQueries:
 
     def _assigned(self, assignments: Sequence[Assignment], merge: Merge | None = None) -> list[_Value]:
         """The values of a whole new row, columns that take their default left out."""
-        by_column: dict[str, list[Assignment]] = {}
-        for assignment in assignments:
-            sql = assignment.value.sql if assignment.value is not None else ""
-            by_column.setdefault(self._column(assignment.path[0], sql, assignment.offset), []).append(assignment)
+        by_column = self._by_column(assignments)
         values = []
         for field in self._schema.fields:
             parts = by_column.get(field.name, [])
@@ -349,6 +368,13 @@ class RowQueries:
             elif parts[0].value is not None:
                 values.append(self._value(field.name, self._expression(merge, parts[0].value)))
         return values
+
+    def _by_column(self, assignments: Sequence[Assignment]) -> dict[str, list[Assignment]]:
+        by_column: dict[str, list[Assignment]] = {}
+        for assignment in assignments:
+            sql = assignment.value.sql if assignment.value is not None else ""
+            by_column.setdefault(self._column(assignment.path[0], sql, assignment.offset), []).append(assignment)
+        return by_column
 
     def _struct(
         self,
@@ -472,8 +498,15 @@ def _refuse_repeated(name: str, parts: Sequence[tuple[tuple[Identifier, ...], As
         raise BindError(f"{name} is set twice", sql=sql or None, offset=assignment.offset, hint="set each column once")
 
 
+def _of_columns(values: Sequence[_Value], part: tuple[str, ...] | None) -> list[_Value]:
+    return [value for value in values if part is None or value.column in part]
+
+
 def _branch(
-    number: int, action: Literal["insert", "update", "delete", "keep"], placed: Sequence[tuple[_Value, int]]
+    number: int,
+    action: Literal["insert", "update", "delete", "keep"],
+    placed: Sequence[tuple[_Value, int]],
+    part: tuple[str, ...] | None = None,
 ) -> Branch:
     return Branch(
         number,
@@ -481,6 +514,7 @@ def _branch(
         tuple(place for _, place in placed),
         tuple(value.column for value, _ in placed),
         frozenset(index for index, (value, _) in enumerate(placed) if value.literal),
+        part,
     )
 
 

@@ -2,10 +2,10 @@
 
 Theory of operation. A row group is a chunk of each column; a chunk is perhaps a dictionary and then pages, one behind
 the other; nothing in a chunk knows where it lies but the footer and the page index. So a row group is moved by copying
-its bytes and moving the offsets in what is said of it. The same goes for a part of one that begins and ends where pages
-of all columns do: the copy is a row group of its own, with the whole dictionary and some of the pages. What its footer
-says of its values is put together from what the page index says of the pages, exactly, as engines answer ``max(x)``
-from there.
+its bytes and moving the offsets in what is said of it, and one can be put together of chunks from several files. The
+same goes for a part of one that begins and ends where pages of all columns do: the copy is a row group of its own, with
+the whole dictionary and some of the pages. What its footer says of its values is put together from what the page index
+says of the pages, exactly, as engines answer ``max(x)`` from there.
 
 The fields of the structures are named by their numbers in ``parquet.thrift``.
 """
@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import io
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,7 +37,7 @@ from icefusion.write.encoded import (
 )
 from icefusion.write.thrift import BINARY, BOOL, I16, I32, I64, LIST, STRUCT, Struct, read_struct, write_struct
 
-__all__ = ["CopiedGroup", "EncodedRows", "join_groups"]
+__all__ = ["CopiedGroup", "Copyable", "EncodedRows", "Write", "copy_chunks", "join_groups"]
 
 MAX_ORDINALS = 1 << 15
 COPY_BYTES = 8 * 1024 * 1024
@@ -58,11 +58,37 @@ class CopiedGroup:
         group: What the file's footer is to say of it.
         column_indexes: The column index of each chunk; None where there is none.
         offset_indexes: The offset index of each chunk; likewise.
+        nans: How many NaN are among its values, by field id; where it says nothing, there are none.
     """
 
     group: Struct
     column_indexes: list[bytes | None] = field(default_factory=list)
     offset_indexes: list[bytes | None] = field(default_factory=list)
+    nans: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CopiedChunk:
+    """A chunk that was copied into a file: what its row group is to say of it, and its indexes."""
+
+    struct: Struct
+    column_index: bytes | None
+    offset_index: bytes | None
+
+
+class Copyable(Protocol):
+    """What can become a row group of a file."""
+
+    @property
+    def group(self) -> EncodedGroup:
+        """The row group that it comes from."""
+
+    @property
+    def size_bytes(self) -> int:
+        """About how many bytes it takes in a file."""
+
+    def copy(self, write: Write, offset: int) -> CopiedGroup:
+        """Put it into a file that has so many bytes; `write` puts more behind them."""
 
 
 @dataclass(frozen=True)
@@ -101,46 +127,63 @@ class EncodedRows:
             StorageError: They could not be read.
         """
         try:
-            return self._copy(write, offset)
+            own = [(self, position) for position in range(len(self.group.chunks))]
+            return copy_chunks(own, self.num_rows, write, offset)
         except DAMAGE as exc:
             raise damaged(self.group.file.path, exc) from exc
 
     def decode(self, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """The rows, by way of a file in memory.
+        """The rows.
 
         Raises:
             StorageError: They could not be read.
         """
-        out = io.BytesIO()
-        out.write(MAGIC)
-        copied = self.copy(out.write, len(MAGIC))
-        footer = self.group.file.footer
-        out.write(end_of_file(_with_groups({number: footer[number] for number in (1, 2, 7)}, [copied.group])))
+        file = self._in_memory(range(len(self.group.chunks)), self.group.file.footer)
         with reading(self.group.file.path):
-            file = pq.ParquetFile(pa.BufferReader(out.getbuffer()))
             yield from file.iter_batches(batch_size=batch_rows, use_threads=False)
 
-    def _copy(self, write: Write, offset: int) -> CopiedGroup:
-        is_whole = self.num_rows == self.group.num_rows
-        copied = CopiedGroup({})
-        chunks = []
-        at = offset
-        for position in range(len(self.group.chunks)):
-            chunk = self._copy_whole(position, write, at) if is_whole else self._copy_pages(position, write, at)
-            chunks.append(chunk.struct)
-            at += value(meta_of(chunk.struct), 7)
-            copied.column_indexes.append(chunk.column_index)
-            copied.offset_indexes.append(chunk.offset_index)
-        copied.group = {
-            1: (LIST, (STRUCT, chunks)),
-            2: (I64, sum(value(meta_of(chunk), 6) for chunk in chunks)),
-            3: (I64, self.num_rows),
-            5: (I64, offset),
-            6: (I64, at - offset),
-        }
-        return copied
+    def decode_column(self, number: int, leaves: Sequence[int], batch_rows: int) -> Iterator[pa.Array]:
+        """One column of the rows.
 
-    def _copy_whole(self, position: int, write: Write, at: int) -> _CopiedChunk:
+        Args:
+            number: Which one of the columns at the top of the schema.
+            leaves: Its leaves, by their places among all leaves.
+            batch_rows: So many rows at a time.
+
+        Raises:
+            StorageError: They could not be read.
+        """
+        footer = self.group.file.footer
+        root, elements = values_of(footer, 2)[0], _elements_of(self.group.file.schema, number)
+        orders = [values_of(footer, 7)[leaf] for leaf in leaves]
+        small = {
+            1: footer[1],
+            2: (LIST, (STRUCT, [root | {5: (I32, 1)}, *elements])),
+            7: (LIST, (STRUCT, orders)),
+        }
+        file = self._in_memory(leaves, small)
+        with reading(self.group.file.path):
+            for batch in file.iter_batches(batch_size=batch_rows, use_threads=False):
+                yield batch.column(0)
+
+    def _in_memory(self, leaves: Sequence[int], footer: Struct) -> pq.ParquetFile:
+        """Some of its columns as a file of their own."""
+        out = io.BytesIO()
+        out.write(MAGIC)
+        try:
+            copied = copy_chunks([(self, leaf) for leaf in leaves], self.num_rows, out.write, len(MAGIC))
+        except DAMAGE as exc:
+            raise damaged(self.group.file.path, exc) from exc
+        out.write(end_of_file(_with_groups({number: footer[number] for number in (1, 2, 7)}, [copied.group])))
+        with reading(self.group.file.path):
+            return pq.ParquetFile(pa.BufferReader(out.getbuffer()))
+
+    def copy_chunk(self, position: int, write: Write, at: int) -> CopiedChunk:
+        """Copy one of its chunks into a file that has so many bytes."""
+        is_whole = self.num_rows == self.group.num_rows
+        return self._copy_whole(position, write, at) if is_whole else self._copy_pages(position, write, at)
+
+    def _copy_whole(self, position: int, write: Write, at: int) -> CopiedChunk:
         chunk = self.group.chunks[position]
         meta = dict(meta_of(chunk))
         start, length = span_of(chunk)
@@ -160,9 +203,9 @@ class EncodedRows:
             for place in values_of(places, 1):
                 place[1] = I64, value(place, 1) - start + at
             offset_index = write_struct(places)
-        return _CopiedChunk({2: (I64, 0), 3: (STRUCT, meta)}, column_index, offset_index)
+        return CopiedChunk({2: (I64, 0), 3: (STRUCT, meta)}, column_index, offset_index)
 
-    def _copy_pages(self, position: int, write: Write, at: int) -> _CopiedChunk:
+    def _copy_pages(self, position: int, write: Write, at: int) -> CopiedChunk:
         group = self.group
         assert group.pages is not None, "a part of a row group is taken by its page index"
         pages, old = group.pages[position], meta_of(group.chunks[position])
@@ -204,7 +247,7 @@ class EncodedRows:
             5: (LIST, (I64, [pages.null_counts[i] for i in chosen])),
         }
         offsets: Struct = {1: (LIST, (STRUCT, places))}
-        return _CopiedChunk({2: (I64, 0), 3: (STRUCT, meta)}, write_struct(index), write_struct(offsets))
+        return CopiedChunk({2: (I64, 0), 3: (STRUCT, meta)}, write_struct(index), write_struct(offsets))
 
     def _statistics(self, position: int, chosen: Sequence[int]) -> Struct:
         """What is known of the values of some pages."""
@@ -226,13 +269,6 @@ class EncodedRows:
         data = self.group.file.read(start, length)
         write(data)
         return data
-
-
-@dataclass(frozen=True)
-class _CopiedChunk:
-    struct: Struct
-    column_index: bytes | None
-    offset_index: bytes | None
 
 
 class _Tally:
@@ -262,6 +298,35 @@ class _Tally:
             {1: (I32, kind), 2: (I32, encoding), 3: (I32, count)}
             for (kind, encoding), count in sorted(self._pages.items())
         ]
+
+
+def copy_chunks(chunks: Iterable[tuple[EncodedRows, int]], num_rows: int, write: Write, offset: int) -> CopiedGroup:
+    """Copy chunks into a file, as a row group.
+
+    Args:
+        chunks: The rows that each is a chunk of, and its place among their chunks. They are asked for one by one, so
+            that not all have to be at hand together.
+        num_rows: How many rows.
+        write: Puts bytes behind those that the file has.
+        offset: How many it has.
+    """
+    copied = CopiedGroup({})
+    structs = []
+    at = offset
+    for rows, position in chunks:
+        chunk = rows.copy_chunk(position, write, at)
+        structs.append(chunk.struct)
+        at += value(meta_of(chunk.struct), 7)
+        copied.column_indexes.append(chunk.column_index)
+        copied.offset_indexes.append(chunk.offset_index)
+    copied.group = {
+        1: (LIST, (STRUCT, structs)),
+        2: (I64, sum(value(meta_of(struct), 6) for struct in structs)),
+        3: (I64, num_rows),
+        5: (I64, offset),
+        6: (I64, at - offset),
+    }
+    return copied
 
 
 def join_groups(footer: pq.FileMetaData, copied: Sequence[CopiedGroup], write: Write, offset: int) -> pq.FileMetaData:
@@ -314,6 +379,17 @@ def _with_groups(footer: Struct, groups: Sequence[Struct]) -> bytes:
         ordered = [{number: each for number, each in group.items() if number != 7} for group in ordered]
     rows = sum(value(group, 3) for group in ordered)
     return write_struct(footer | {3: (I64, rows), 4: (LIST, (STRUCT, ordered))})
+
+
+def _elements_of(schema: Sequence[Struct], number: int) -> Sequence[Struct]:
+    """The elements of one of the columns at the top of a schema, which is given without its root."""
+    begin = 0
+    for _ in range(number + 1):
+        first, left = begin, 1
+        while left:
+            left += value(schema[begin], 5, 0) - 1
+            begin += 1
+    return schema[first:begin]
 
 
 def _key(meta: Struct, file: EncodedFile, position: int) -> Callable[[bytes], Any]:

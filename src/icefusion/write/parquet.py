@@ -21,13 +21,13 @@ from pyiceberg.manifest import DataFile
 from pyiceberg.typedef import Record
 from pyiceberg.types import DoubleType, FloatType
 
-from icefusion.write.copying import CopiedGroup, EncodedRows, join_groups
+from icefusion.write.copying import CopiedGroup, Copyable, join_groups
 from icefusion.write.data_files import data_file
 from icefusion.write.encodings import ColumnProfile, dictionary_columns, profile_columns, rows_of_a_page, widest_bytes
 from icefusion.write.files import Partition, TableFiles, storage_errors
 from icefusion.write.metrics import FileMetrics, add_counts, count_nans, file_metrics
 
-__all__ = ["PARQUET_FORM", "RollingWriter"]
+__all__ = ["PARQUET_FORM", "RollingWriter", "parquet_settings"]
 
 PARQUET_FORM: dict[str, Any] = {"version": "2.6", "store_decimal_as_integer": True, "store_schema": False}
 """The settings of pyarrow's writer that decide on a file's schema."""
@@ -78,7 +78,7 @@ class RollingWriter:
             self._write_group(table.slice(offset, rows), row_bytes)
             offset += rows
 
-    def carry(self, rows: EncodedRows) -> None:
+    def carry(self, rows: Copyable) -> None:
         """Copy rows of another file that has the same schema, as a row group.
 
         Raises:
@@ -169,9 +169,8 @@ class _OpenFile:
                 files.disown(self._path)
                 raise
             try:
-                self._writer = pq.ParquetWriter(
-                    self._sink, files.arrow_schema, **self._settings(dictionaries, step_rows)
-                )
+                settings = parquet_settings(files, dictionaries, step_rows) | {"metadata_collector": self._footers}
+                self._writer = pq.ParquetWriter(self._sink, files.arrow_schema, **settings)
             except BaseException:
                 self._sink.close()
                 raise
@@ -182,13 +181,13 @@ class _OpenFile:
             self._writer.write_table(rows, row_group_size=rows.num_rows)
             self.size_bytes = self._tell()
 
-    def carry(self, rows: EncodedRows) -> None:
+    def carry(self, rows: Copyable) -> None:
         with storage_errors(self._path):
-            self._carried.append(rows.copy(self._sink.write, self._tell()))
+            copied = rows.copy(self._sink.write, self._tell())
+            self._carried.append(copied)
             self.size_bytes = self._tell()
-        # Rows that are carried over hold no NaN.
         floating = [leaf.field_id for leaf in self._nan_leaves if isinstance(leaf.type, FloatType | DoubleType)]
-        add_counts(self._nans, dict.fromkeys(floating, 0))
+        add_counts(self._nans, dict.fromkeys(floating, 0) | copied.nans)
 
     def close(self, is_sorted: bool) -> DataFile:
         with storage_errors(self._path):
@@ -213,20 +212,6 @@ class _OpenFile:
         position: int = self._sink.tell()
         return position
 
-    def _settings(self, dictionaries: list[str], step_rows: int) -> dict[str, Any]:
-        options = self._files.options
-        return PARQUET_FORM | {
-            "compression": options.compression_codec,
-            "compression_level": self._files.compression_level,
-            "use_dictionary": dictionaries,
-            "dictionary_pagesize_limit": options.dict_size_bytes,
-            "data_page_size": options.page_size_bytes,
-            "max_rows_per_page": options.page_row_limit,
-            "write_batch_size": step_rows,
-            "write_page_index": True,
-            "metadata_collector": self._footers,
-        }
-
     def _data_file(self, footer: pq.FileMetaData, metrics: FileMetrics, is_sorted: bool) -> DataFile:
         target = self._files.target
         return data_file(
@@ -238,6 +223,27 @@ class _OpenFile:
             size_bytes=self.size_bytes,
             sort_order_id=target.sort_order.order_id if is_sorted else None,
         )
+
+
+def parquet_settings(files: TableFiles, dictionaries: Sequence[str], step_rows: int) -> dict[str, Any]:
+    """The settings of pyarrow's writer.
+
+    Args:
+        files: The files that are written.
+        dictionaries: The Parquet paths of the columns that are written with a dictionary.
+        step_rows: Rows that the encoder takes at a time; see `rows_of_a_page`.
+    """
+    options = files.options
+    return PARQUET_FORM | {
+        "compression": options.compression_codec,
+        "compression_level": files.compression_level,
+        "use_dictionary": list(dictionaries),
+        "dictionary_pagesize_limit": options.dict_size_bytes,
+        "data_page_size": options.page_size_bytes,
+        "max_rows_per_page": options.page_row_limit,
+        "write_batch_size": step_rows,
+        "write_page_index": True,
+    }
 
 
 def _native(stream: OutputStream) -> pa.NativeFile:
