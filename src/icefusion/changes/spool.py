@@ -20,6 +20,8 @@ __all__ = ["DEFAULT_HELD_BYTES", "Spool", "SpooledRows"]
 
 DEFAULT_HELD_BYTES = 256 * 1024 * 1024
 SPILL_BYTES = 64 * 1024 * 1024
+SLICED = 2
+"""Batches that take so many times their size are slices of larger ones."""
 
 
 class Spool:
@@ -170,6 +172,17 @@ class SpooledRows:
         if self._without:
             return Source(name, self.schema, open_stream=self.batches)
         return Source(name, self.schema, batches=list(self.batches()))
+
+    def joined(self, name: str) -> Source:
+        """The same for a join that keeps the rows in memory.
+
+        The engine takes a slice for as large as what it is cut from, and would take many of them for too large to keep.
+        So they are put together.
+        """
+        rows = pa.Table.from_batches(self.batches(), schema=self.schema)
+        if sum(batch.get_total_buffer_size() for batch in rows.to_batches()) > SLICED * rows.nbytes:
+            rows = rows.combine_chunks()
+        return Source(name, self.schema, batches=rows.to_batches())
 
     def table(self, columns: Iterable[str]) -> pa.Table:
         """Some columns of the rows."""

@@ -23,7 +23,7 @@ from icefusion.query.survivors import sealed
 
 __all__ = ["Source"]
 
-SLICE_ROWS = 65_536
+PARTED_ROWS = 65_536
 _PASSING_NAME = "?passing?"
 
 OpenStream = Callable[[], Iterable[pa.RecordBatch]]
@@ -233,13 +233,26 @@ def _fields(schema: pa.Schema) -> str:
 
 
 def _partitions(batches: list[pa.RecordBatch], threads: int) -> list[list[pa.RecordBatch]]:
-    """Spread the rows over the threads in slices; little data stays one partition, which keeps its order."""
+    """Spread the rows over the threads; little data stays one partition, which keeps its order.
+
+    Batches are cut no more often than that takes: the engine takes a slice for as large as what it is cut from, and
+    cuts batches that are too long by itself.
+    """
     rows = sum(batch.num_rows for batch in batches)
-    slices = [batch.slice(start, SLICE_ROWS) for batch in batches for start in range(0, batch.num_rows, SLICE_ROWS)]
-    if not slices or rows <= SLICE_ROWS or threads == 1:
-        return [slices] if slices else []
-    share = -(-len(slices) // threads)
-    return [slices[start : start + share] for start in range(0, len(slices), share)]
+    partitions: list[list[pa.RecordBatch]] = []
+    room = 0
+    share = rows if rows <= PARTED_ROWS else -(-rows // threads)
+    for batch in batches:
+        start = 0
+        while start < batch.num_rows:
+            if not room:
+                partitions.append([])
+                room = share
+            part = batch.slice(start, room)
+            partitions[-1].append(part)
+            start += part.num_rows
+            room -= part.num_rows
+    return partitions
 
 
 def _empty_batch(schema: pa.Schema) -> pa.RecordBatch:
