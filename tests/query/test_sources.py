@@ -14,7 +14,7 @@ from query_helpers import plan, rows, run
 
 from icefusion.errors import BindError, ExecutionError, SchemaError
 from icefusion.query.engine import Engine
-from icefusion.query.sources import Source
+from icefusion.query.sources import Source, _partitions
 
 TABLE = pa.table({"a": [1, 2, 3], "s": ["x", None, "z"]})
 
@@ -200,3 +200,13 @@ def test_a_large_table_is_spread_over_threads_and_keeps_its_rows(engine: Engine)
 def test_a_dataset_of_files_is_read(engine: Engine, tmp_path: Path) -> None:
     pq.write_table(TABLE, tmp_path / "x.parquet")
     assert rows(run(engine, "SELECT * FROM t", {"t": ds.dataset(tmp_path)})) == rows(TABLE)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("sizes", [[200_000], [70_000, 1, 129_999], [10], [40_000] * 5, [0, 100_000, 0]])
+def test_batches_are_cut_no_more_often_than_they_are_spread(threads: int, sizes: list[int]) -> None:
+    batches = [pa.record_batch({"x": pa.array(range(size), pa.int64())}) for size in sizes]
+    partitions = _partitions(batches, threads)
+    assert 1 <= len(partitions) <= threads
+    assert sum(map(len, partitions)) <= len(sizes) + threads - 1
+    assert pa.Table.from_batches([b for part in partitions for b in part]) == pa.Table.from_batches(batches)

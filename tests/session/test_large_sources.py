@@ -186,3 +186,42 @@ def test_small_tables_are_read_as_usual_under_a_limit(limited) -> None:
     result = limited.sql("DELETE FROM ns.t WHERE id = 1")
     assert [scan.fallback for scan in result.report.scans] == [None]
     assert result.rows_deleted == 1
+
+
+def test_a_join_keeps_the_smaller_side_in_memory(session, monkeypatch) -> None:
+    """A source of slices, each of which the engine takes for all of it, and a table with conditions all over it."""
+    plans: list[str] = []
+    real = Asker.ask
+
+    def ask(self, *arguments, **options):
+        wave = real(self, *arguments, **options)
+        plans.append(wave.planned.explain())
+        return wave
+
+    monkeypatch.setattr(Asker, "ask", ask)
+    session.sql("CREATE TABLE ns.t (id BIGINT, v BIGINT, pad STRING)")
+    for part in range(4):
+        ids = np.arange(part, 1_200_000, 4)
+        session.table("ns.t").append(data(ids, ids))
+    keys = np.random.default_rng(1).permutation(600_000)[:300_000] * 2
+    session.sql(
+        "MERGE INTO ns.t AS t USING src AS s ON t.id = s.id WHEN MATCHED THEN UPDATE SET *",
+        src=data(keys, keys),
+        write_mode="merge-on-read",
+    )
+    below = plans[0].partition("HashJoinExec")[2]
+    first = next(line for line in below.splitlines() if "DataSourceExec" in line)
+    assert "partition_sizes" in first  # rows in memory, and no files
+
+
+def test_slices_are_put_together_for_a_join_and_batches_are_not() -> None:
+    spool = Spool(pa.schema([("x", pa.int64())]))
+    (whole,) = pa.table({"x": range(1000)}).to_batches()
+    for start in range(0, 1000, 100):
+        spool.add(whole.slice(start, 100))
+    assert [batch.num_rows for batch in spool.part(0, 1000).joined("s").batches] == [1000]
+    assert [batch.num_rows for batch in spool.part(50, 250).joined("s").batches] == [200]
+    fresh = Spool(whole.schema)
+    for _ in range(3):
+        fresh.add(pa.record_batch({"x": range(100)}))
+    assert [batch.num_rows for batch in fresh.part(0, 300).joined("s").batches] == [100] * 3

@@ -124,7 +124,9 @@ class Asker:
             keys = source.part(first, last, without=ignored)
             narrower, values = narrowed(self._queries, merge, keys, self._columns)
             question = self._queries.matched(merge, source.schema, narrower, all_columns=showing, part=part)
-            yield self.ask(question, {SOURCE: keys.joined(SOURCE)}, values)
+            # Under a limit, the engine has to know how large it is.
+            rows = keys.source(SOURCE) if self._context.engine.memory_limit_bytes is None else keys.joined(SOURCE)
+            yield self.ask(question, {SOURCE: rows}, values, source_rows=last - first)
             source.release()
         self.check()
         if any(clause.rows == "not_matched" for clause in merge.clauses):
@@ -224,6 +226,7 @@ class Asker:
         only: frozenset[str] | None = None,
         whole_files: bool = False,
         show: bool = True,
+        source_rows: int | None = None,
     ) -> Wave:
         """Plan a question, and make what takes its answer.
 
@@ -235,11 +238,12 @@ class Asker:
             only: The data files that it looks at; None for all.
             whole_files: Whether to leave out files all of whose rows are in the answer.
             show: Whether RETURNING wants the old rows in the answer.
+            source_rows: How many rows the source of a MERGE has, which a join keeps in memory.
         """
         view = self.view(with_identity=True, excluded=excluded, only=only)
         with self._changed.phase("plan"):
             target = {**(sources or {}), TARGET: view}
-            planned = self.plan(question.query, target, values, whole_files=whole_files)
+            planned = self.plan(question.query, target, values, whole_files=whole_files, first_rows=source_rows)
         self.note(planned)
         live = planned.files_by_name
         self.files |= {found.file.file_path: found for found in (*live.values(), *planned.whole_files)}
@@ -262,6 +266,7 @@ class Asker:
         *,
         threads: int | None = None,
         whole_files: bool = False,
+        first_rows: int | None = None,
     ) -> PlannedQuery:
         """Plan a query in which names of ours stand for something."""
         context = self._context
@@ -275,6 +280,7 @@ class Asker:
             threads=threads,
             hash_joins=self.hash_joins,
             one_build=True,
+            first_rows=first_rows,
             whole_files=whole_files,
             piecewise=True,
         )

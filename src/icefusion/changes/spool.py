@@ -174,7 +174,7 @@ class SpooledRows:
         return Source(name, self.schema, batches=list(self.batches()))
 
     def joined(self, name: str) -> Source:
-        """The same for a join that keeps the rows in memory.
+        """The same for a join that keeps the rows in memory, within a limit.
 
         The engine takes a slice for as large as what it is cut from, and would take many of them for too large to keep.
         So they are put together.

@@ -85,9 +85,12 @@ _BUILD_ROWS = "datafusion.optimizer.hash_join_single_partition_threshold_rows"
 _SELECTIVITY = "datafusion.optimizer.default_filter_selectivity"
 USUAL_BUILD = {_BUILD_BYTES: 1024 * 1024, _BUILD_ROWS: 128 * 1024, _SELECTIVITY: 20}
 ONE_BUILD = {_BUILD_BYTES: 2**40, _BUILD_ROWS: 2**40, _SELECTIVITY: 100}
+_REORDERING = "datafusion.optimizer.join_reordering"
 _SORT_RESERVATION = "datafusion.execution.sort_spill_reservation_bytes"
 SORT_RESERVATION_BYTES = 10 * 1024 * 1024
 SMALL_BATCH_ROWS = 4_096
+MANY = 2
+"""Where one side of a join has so many times the rows of the other, it is not the one that is kept in memory."""
 PIECEWISE_SHARE = 0.25
 """Files of more than this share of the memory limit are read piece by piece, where that is asked for."""
 # Without this rule the functions that tell where a row lies do not reach their scan when there are filters. With it, a
@@ -140,6 +143,7 @@ class Engine:
             _SORT_RESERVATION: SORT_RESERVATION_BYTES,
             _LEAF_PUSHDOWN: False,
             _INFORMATION_SCHEMA: False,
+            _REORDERING: True,
             **USUAL_BUILD,
         }
         self._lock = threading.RLock()
@@ -160,6 +164,7 @@ class Engine:
         threads: int | None = None,
         hash_joins: bool = True,
         one_build: bool = False,
+        first_rows: int | None = None,
         whole_files: bool = False,
         piecewise: bool = False,
     ) -> PlannedQuery:
@@ -176,6 +181,9 @@ class Engine:
                 and small reservations, since memory is short then.
             one_build: Whether a join keeps its smaller side in memory once, however large it is, and leaves the other
                 side as it comes; otherwise both sides are parted among the threads.
+            first_rows: How many rows the first table has, in a query whose one join shall keep it in memory where the
+                files of the other have many more. Otherwise, and with None, the engine chooses by what it takes the
+                bytes of both to be.
             whole_files: Leave out files of which every row is in the answer; they are in `PlannedQuery.whole_files`.
                 For a query of one view with identity columns, that asks for nothing else.
             piecewise: Whether tables that are larger than the memory limit are read piece by piece, by another reader,
@@ -233,6 +241,7 @@ class Engine:
                 _HASH_JOINS: hash_joins,
                 _SORT_RESERVATION: SORT_RESERVATION_BYTES if hash_joins else SORT_RESERVATION_BYTES // 16,
                 _LEAF_PUSHDOWN: bool(located),
+                _REORDERING: first_rows is None or sum(found.rows for found in scanned.values()) < MANY * first_rows,
                 **(ONE_BUILD if one_build else USUAL_BUILD),
             }
             planned_frame = None
@@ -507,6 +516,11 @@ class _Scanned:
     scan: FileScan
     report: ScanReport
     whole: tuple[LiveFile, ...]
+
+    @property
+    def rows(self) -> int:
+        """The rows of its files, deleted ones included."""
+        return sum(live.file.record_count for live in self.plan.files)
 
 
 def _explained(
