@@ -152,17 +152,13 @@ def sort(session: ice.Session) -> None:
     session.sql("ALTER TABLE ns.t WRITE ORDERED BY id")
 
 
-def not_a_number(session: ice.Session) -> None:
-    session.sql("UPDATE ns.t SET x = CAST('NaN' AS DOUBLE) WHERE id = 3")
-
-
 def listed_twice(session: ice.Session) -> None:
     session.catalog.load_table("ns.t").add_files([str(paths(session)[0])], check_duplicate_files=False)
 
 
 @pytest.mark.parametrize(
     "before",
-    [alter, rename, delete_on_read, other_codec, partition, sort, not_a_number, listed_twice],
+    [alter, rename, delete_on_read, other_codec, partition, sort, listed_twice],
     ids=lambda before: before.__name__,
 )
 def test_files_that_are_not_as_they_would_be_written_are_decoded(

@@ -29,7 +29,7 @@ def rows(count: int = ROWS, first: int = 0) -> pa.Table:
             "id": pa.array(ids, pa.int64()),
             "day": pa.array([i * 7919 % 20 for i in ids], pa.int32()),
             "s": pa.array([None if i % 97 == 0 else f"text {i * 7919 % 10_007}" for i in ids]),
-            "x": pa.array([i / 8 for i in ids]),
+            "x": pa.array([float("nan") if i % 31 == 0 else i / 8 for i in ids]),
             "st": pa.array([None if i % 89 == 0 else {"a": i % 5, "b": f"{i % 11}"} for i in ids]),
         }
     ).cast(
@@ -143,7 +143,8 @@ def test_new_values_that_there_is_no_memory_for_wait_on_disk(
     if not in_place:
         table.sql("ALTER TABLE ns.t SET TBLPROPERTIES ('write.parquet.compression-codec' = 'snappy')")
     table.writer("ns.t").write_batch(rows(300, first=ROWS))
-    expected = [(i, (i / 8) + 1 if i % 3 else i / 8) for i in range(ROWS + 300)]
+    before = rows(ROWS + 300)["x"].to_pylist()
+    expected = [(i, x + 1 if i % 3 else x) for i, x in enumerate(before)]
     spilled: list[int] = []
     spill = rewrite.SpillFolder.spill
 
@@ -154,7 +155,7 @@ def test_new_values_that_there_is_no_memory_for_wait_on_disk(
     monkeypatch.setattr(rewrite.SpillFolder, "spill", spying)
     table.sql("UPDATE ns.t SET x = x + 1 WHERE id % 3 <> 0")
     assert sum(spilled) > ROWS / 4
-    assert table.sql("SELECT id, x FROM ns.t ORDER BY id").fetchall() == expected
+    assert str(table.sql("SELECT id, x FROM ns.t ORDER BY id").fetchall()) == str(expected)
     assert list(scratch.iterdir()) == []
 
 
@@ -177,7 +178,7 @@ def test_a_merge_that_does_everything(table: ice.Session, monkeypatch, limit_byt
             source=rows(3000, first=ROWS - 2000).take(list(range(0, 3000, 2))),
             write_mode=mode,
         )
-    assert table.sql(READ.format("ns.t")).fetchall() == table.sql(READ.format("ns.u")).fetchall()
+    assert str(table.sql(READ.format("ns.t")).fetchall()) == str(table.sql(READ.format("ns.u")).fetchall())
 
 
 def test_explain_tells_which_columns_are_asked_for(table: ice.Session) -> None:

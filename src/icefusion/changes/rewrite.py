@@ -167,7 +167,7 @@ def carry_over(
         if parts is None:
             return False
         partition = Partition.of(file.partition, target.spec, target.schema) if target.spec.fields else None
-        keep(write_remaining(parts, files, partition, options))
+        keep(write_remaining(parts, file, files, partition, options))
     if others:
         keep(write_waves([[iter(others)]], target, io, WriteOptions(options.threads, options.memory_limit_bytes)))
     return True

@@ -31,7 +31,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyiceberg.manifest import DataFile
-from pyiceberg.types import DoubleType, FloatType
 from pyroaring import BitMap
 
 from icefusion.bridge.align import Alignment
@@ -44,7 +43,7 @@ from icefusion.write.files import Partition, TableFiles
 from icefusion.write.layout import row_group_pile
 from icefusion.write.overlay import Overlay
 from icefusion.write.parquet import PARQUET_FORM, RollingWriter
-from icefusion.write.patching import PatchedGroup, without
+from icefusion.write.patching import PatchedGroup, nans_in, uncounted_leaves, without
 from icefusion.write.thrift import Struct
 
 __all__ = ["RowChanges", "Stretch", "may_be_worth_it", "stretches", "write_remaining"]
@@ -141,7 +140,8 @@ def stretches(encoded: EncodedFile, file: DataFile, changes: RowChanges, files: 
     """
     if not _is_alike(encoded, file, changes, files):
         return None
-    found = [part for group in encoded.groups for part in _parts(group, changes, files)]
+    uncounted = uncounted_leaves(file, files)
+    found = [part for group in encoded.groups for part in _parts(group, changes, files, uncounted)]
     # Where it would be too much at a time, it is left to the engine, which streams.
     decoded = [part.rows.plain_bytes for part in found if isinstance(part, Stretch) and part.changes is not None]
     if max(decoded, default=0) > MAX_DECODED_BYTES:
@@ -151,12 +151,13 @@ def stretches(encoded: EncodedFile, file: DataFile, changes: RowChanges, files: 
 
 
 def write_remaining(
-    parts: Sequence[Part], files: TableFiles, partition: Partition | None, options: WriteOptions
+    parts: Sequence[Part], file: DataFile, files: TableFiles, partition: Partition | None, options: WriteOptions
 ) -> WriteResult:
     """Write what is left of a file.
 
     Args:
         parts: What is to be done with the rows of the file.
+        file: Its entry in a manifest.
         files: The files that are written.
         partition: The partition that the rows belong to; None where the table has none.
         options: How much memory.
@@ -171,6 +172,7 @@ def write_remaining(
     # The rows stay in the order that they were in, which is the table's: see `_is_alike`.
     writer = RollingWriter(files, partition, is_sorted=bool(files.target.sort_order.fields))
     pile = _Pile(writer, files, options.memory_limit_bytes)
+    uncounted = uncounted_leaves(file, files)
     try:
         for part in parts:
             if isinstance(part, Stretch) and part.changes is not None:
@@ -178,7 +180,10 @@ def write_remaining(
                     pile.add(batch)
             else:
                 pile.write()
-                writer.carry(part.rows if isinstance(part, Stretch) else part)
+                if isinstance(part, Stretch):
+                    writer.carry(part.rows, nans_in(part.rows, uncounted, files))
+                else:
+                    writer.carry(part)
         pile.write()
         written = writer.close()
     except BaseException as error:
@@ -213,7 +218,7 @@ class _Pile:
             self._writer.write(pa.Table.from_batches(batches))
 
 
-def _parts(group: EncodedGroup, changes: RowChanges, files: TableFiles) -> Sequence[Part]:
+def _parts(group: EncodedGroup, changes: RowChanges, files: TableFiles, uncounted: Sequence[int]) -> Sequence[Part]:
     """What is to be done with the rows of a row group, the way that decodes less."""
     first, last = group.first_position, group.first_position + group.num_rows
     here = changes.between(first, last)
@@ -223,7 +228,7 @@ def _parts(group: EncodedGroup, changes: RowChanges, files: TableFiles) -> Seque
     by_pages = list(_stretches(group, here, least_bytes, files))
     if here.overlay is None:  # rows that only go, all over it, go faster by the engine
         return by_pages
-    by_columns = PatchedGroup(group, here.overlay, here.gone, files)
+    by_columns = PatchedGroup(group, here.overlay, here.gone, files, uncounted)
     decoded_bytes = sum(part.rows.plain_bytes for part in by_pages if part.changes is not None)
     remains_large = group.size_bytes * by_columns.num_rows >= least_bytes * group.num_rows
     if (
@@ -321,9 +326,6 @@ def _is_alike(encoded: EncodedFile, file: DataFile, changes: RowChanges, files: 
             if chunk.compression != ("UNCOMPRESSED" if codec == "NONE" else codec):
                 return False
             mode = files.modes[leaf.field_id]
-            floating = isinstance(leaf.type, FloatType | DoubleType)
-            if mode.counts and floating and (file.nan_value_counts or {}).get(leaf.field_id) != 0:
-                return False
             statistics = chunk.statistics
             if mode.counts and (statistics is None or not statistics.has_null_count):
                 return False

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -78,8 +78,12 @@ class RollingWriter:
             self._write_group(table.slice(offset, rows), row_bytes)
             offset += rows
 
-    def carry(self, rows: Copyable) -> None:
+    def carry(self, rows: Copyable, nans: Mapping[int, int] | None = None) -> None:
         """Copy rows of another file that has the same schema, as a row group.
+
+        Args:
+            rows: The rows.
+            nans: How many NaN are among their values, by field id, as far as they do not tell themselves.
 
         Raises:
             StorageError: They could not be read, or not be written.
@@ -94,7 +98,7 @@ class RollingWriter:
             # What is written later is taken to be like these rows.
             step_rows = rows_of_a_page(rows.group.widest_bytes, options.page_size_bytes, options.page_row_limit)
             self._open = _OpenFile(self._files, self._partition, rows.group.dictionaries, step_rows)
-        self._open.carry(rows)
+        self._open.carry(rows, nans or {})
         if self._open.size_bytes >= FULL * options.target_file_size_bytes:
             self._roll()
 
@@ -181,13 +185,13 @@ class _OpenFile:
             self._writer.write_table(rows, row_group_size=rows.num_rows)
             self.size_bytes = self._tell()
 
-    def carry(self, rows: Copyable) -> None:
+    def carry(self, rows: Copyable, nans: Mapping[int, int]) -> None:
         with storage_errors(self._path):
             copied = rows.copy(self._sink.write, self._tell())
             self._carried.append(copied)
             self.size_bytes = self._tell()
         floating = [leaf.field_id for leaf in self._nan_leaves if isinstance(leaf.type, FloatType | DoubleType)]
-        add_counts(self._nans, dict.fromkeys(floating, 0) | copied.nans)
+        add_counts(self._nans, dict.fromkeys(floating, 0) | copied.nans | dict(nans))
 
     def close(self, is_sorted: bool) -> DataFile:
         with storage_errors(self._path):

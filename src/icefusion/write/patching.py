@@ -17,7 +17,9 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyiceberg.manifest import DataFile
 from pyiceberg.schema import Schema
+from pyiceberg.types import DoubleType, FloatType
 from pyroaring import BitMap
 
 from icefusion.bridge.align import Alignment
@@ -31,7 +33,7 @@ from icefusion.write.metrics import add_counts, count_nans
 from icefusion.write.overlay import Overlay
 from icefusion.write.parquet import parquet_settings
 
-__all__ = ["PatchedGroup", "without"]
+__all__ = ["PatchedGroup", "nans_in", "uncounted_leaves", "without"]
 
 PIECE_ROWS = 262_144
 """So much of a column is decoded and changed at a time."""
@@ -42,16 +44,18 @@ class PatchedGroup:
     """A row group with new values in some columns and rows, and without some rows.
 
     Attributes:
-        group: The row group. Its file is such that its rows can be carried over, and holds no NaN.
+        group: The row group. Its file is such that its rows can be carried over.
         overlay: The new values, of rows of this row group; None where there are none.
         gone: The positions in the file of the rows of this row group that are gone.
         files: The files that are written.
+        uncounted: The leaves in which there may be NaN, and how many is not known; see `uncounted_leaves`.
     """
 
     group: EncodedGroup
     overlay: Overlay | None
     gone: BitMap
     files: TableFiles
+    uncounted: Sequence[int] = ()
 
     @property
     def num_rows(self) -> int:
@@ -109,6 +113,7 @@ class PatchedGroup:
         for number, field in enumerate(self.files.target.schema.fields):
             places = [place for place, leaf in enumerate(self.files.leaves) if leaf.top == number]
             if field.name not in self._column_bytes:
+                add_counts(nans, nans_in(old, [place for place in places if place in self.uncounted], self.files))
                 yield from ((old, place) for place in places)
                 continue
             column = pa.Table.from_batches(self._patched(old, number, places))
@@ -150,6 +155,38 @@ class PatchedGroup:
         data = out.getvalue()
         (group,) = EncodedFile(pa.BufferReader(data), self.group.file.path, data.size).groups
         return EncodedRows(group, 0, group.num_rows)
+
+
+def uncounted_leaves(file: DataFile, files: TableFiles) -> list[int]:
+    """The leaves, by their places, whose NaN have to be counted when rows of a file are carried over.
+
+    Args:
+        file: The file's entry in a manifest.
+        files: The files that are written.
+    """
+    known = file.nan_value_counts or {}
+    return [
+        place
+        for place, leaf in enumerate(files.leaves)
+        if isinstance(leaf.type, FloatType | DoubleType)
+        and files.modes[leaf.field_id].counts
+        and known.get(leaf.field_id) != 0
+    ]
+
+
+def nans_in(rows: EncodedRows, leaves: Sequence[int], files: TableFiles) -> dict[int, int]:
+    """How many NaN are among the values of some leaves of encoded rows, by field id.
+
+    Raises:
+        StorageError: They could not be read.
+    """
+    counts: defaultdict[int, int] = defaultdict(int)
+    for top in sorted({files.leaves[place].top for place in leaves}):
+        chosen = [replace(files.leaves[place], top=0) for place in leaves if files.leaves[place].top == top]
+        places = [place for place, leaf in enumerate(files.leaves) if leaf.top == top]
+        for values in rows.decode_column(top, places, PIECE_ROWS):
+            add_counts(counts, count_nans(pa.table({"": values}), chosen))
+    return dict(counts)
 
 
 def without(batch: pa.RecordBatch, first: int, gone: BitMap) -> pa.RecordBatch:
