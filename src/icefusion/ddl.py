@@ -25,9 +25,10 @@ from icefusion.bridge.schema import arrow_to_iceberg, type_name
 from icefusion.bridge.types_sql import build_schema
 from icefusion.changes.execute import Given, landed_result
 from icefusion.changes.staging import RowChange
-from icefusion.commit.catalog import CatalogClient, TableHandle
+from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.catalogs import catalogs_of, owner_of
 from icefusion.commit.cleanup import delete_files
+from icefusion.commit.handles import TableHandle
 from icefusion.commit.idempotency import PROPERTY as KEYS_PROPERTY
 from icefusion.commit.idempotency import find_landed
 from icefusion.commit.operations import Definition, Replacement

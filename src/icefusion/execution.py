@@ -15,8 +15,8 @@ import pyarrow as pa
 
 from icefusion.changes.execute import Given, Progress, landed_result, table_names
 from icefusion.changes.staging import RowChange
-from icefusion.commit.catalog import TableHandle
 from icefusion.commit.cleanup import delete_files
+from icefusion.commit.handles import TableHandle
 from icefusion.pinned import PinnedTable
 from icefusion.query.engine import Engine, PlannedQuery
 from icefusion.query.parameters import bind_parameters

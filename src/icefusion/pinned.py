@@ -22,8 +22,9 @@ from pyiceberg.table.refs import MAIN_BRANCH, SnapshotRefType
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.positions import Positions
 from icefusion.changes.staging import Staging
-from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, find_identifier
+from icefusion.commit.catalog import CatalogClient, find_identifier
 from icefusion.commit.catalogs import SessionCatalogs, owner_of
+from icefusion.commit.handles import StagedTable, TableHandle
 from icefusion.commit.operations import Definition
 from icefusion.commit.views import CatalogView, find_table_or_view
 from icefusion.errors import (

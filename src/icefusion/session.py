@@ -20,8 +20,9 @@ from icefusion.bridge.manifests import MAX_KEPT_BYTES, ManifestReader
 from icefusion.catalog_views import CatalogViews
 from icefusion.changes.execute import ChangeExecutor, Given, Progress
 from icefusion.clock import Clock, SystemClock
-from icefusion.commit.catalog import CatalogClient, TableHandle
+from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.catalogs import SessionCatalogs, SessionCommitter
+from icefusion.commit.handles import TableHandle
 from icefusion.commit.opening import existing_warehouse, open_any
 from icefusion.commit.pools import PoolStats
 from icefusion.commit.retry import Attempts

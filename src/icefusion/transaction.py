@@ -21,11 +21,12 @@ from pyiceberg.expressions import AlwaysFalse, AlwaysTrue, BooleanExpression, Or
 from pyiceberg.table.refs import MAIN_BRANCH
 
 from icefusion.changes.staging import RowChange, Staging
-from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle
+from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.catalogs import check_together, namespace_owner_of, owner_of
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.committer import AlreadyLanded, CommitRequest, Committer
 from icefusion.commit.definitions import define
+from icefusion.commit.handles import StagedTable, TableHandle
 from icefusion.commit.idempotency import Landed, check_key, find_landed
 from icefusion.commit.operations import (
     WAP_ID,

@@ -13,8 +13,9 @@ from pyiceberg.table.update import SetSnapshotRefUpdate
 from pyiceberg.typedef import Record
 
 import icefusion.commit.committer as committer_module
-from icefusion.commit.catalog import CatalogClient, TableHandle
+from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.committer import CommitRequest, Committer
+from icefusion.commit.handles import TableHandle
 from icefusion.commit.operations import FileChange, TableChange
 from icefusion.config import RetryConfig
 from icefusion.errors import CommitConflictError, CommitError, CommitFailedError, CommitStateUnknownError

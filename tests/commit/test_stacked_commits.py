@@ -10,8 +10,8 @@ from pyiceberg.typedef import Record
 
 import icefusion
 from icefusion.bridge.manifests import ManifestReader
-from icefusion.commit.catalog import TableHandle
 from icefusion.commit.fold import Stage, TableFold
+from icefusion.commit.handles import TableHandle
 from icefusion.commit.operations import FileChange, TableChange
 from icefusion.testing import FakeClock
 

@@ -25,9 +25,9 @@ from pyiceberg.types import IntegerType, LongType, NestedField
 
 import icefusion as ice
 from icefusion.bridge.manifests import ManifestReader
-from icefusion.commit.catalog import TableHandle
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.conflicts import Conflict, find_conflict, find_identity_conflict
+from icefusion.commit.handles import TableHandle
 from icefusion.commit.idempotency import KEYS_MAX_PROPERTY, SUMMARY_KEY, Landed, find_landed, recorded
 from icefusion.commit.operations import FileChange, TableChange
 from icefusion.commit.retry import Attempts

@@ -20,8 +20,9 @@ from pyiceberg.catalog import Catalog
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
-from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle
+from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.committer import CommitOutcome, CommitRequest, Committer
+from icefusion.commit.handles import StagedTable, TableHandle
 from icefusion.commit.identifiers import AttachedIdentifier
 from icefusion.commit.operations import Change
 from icefusion.commit.swap import can_swap_many

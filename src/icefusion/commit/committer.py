@@ -30,11 +30,12 @@ from pyiceberg.table.metadata import TableMetadata
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
-from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle
+from icefusion.commit.catalog import CatalogClient
 from icefusion.commit.cleanup import delete_files
 from icefusion.commit.conflicts import Conflict, find_conflict, find_identity_conflict
 from icefusion.commit.fold import Stage, TableFold
 from icefusion.commit.group import Groups
+from icefusion.commit.handles import StagedTable, TableHandle
 from icefusion.commit.idempotency import Landed, find_landed
 from icefusion.commit.metadata import dropped_metadata_files
 from icefusion.commit.namespaces import stand

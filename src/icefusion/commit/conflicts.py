@@ -31,7 +31,7 @@ from icefusion.bridge.delete_index import is_unpartitioned, partition_key, path_
 from icefusion.bridge.evolution import overlap
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.pruning import FileTests
-from icefusion.commit.catalog import TableHandle
+from icefusion.commit.handles import TableHandle
 from icefusion.commit.operations import WAP_ID, TableChange, waits_under
 
 __all__ = ["Conflict", "find_conflict", "find_identity_conflict"]

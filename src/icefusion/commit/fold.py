@@ -38,8 +38,8 @@ from pyiceberg.table.update import (
 from icefusion.bridge.evolution import requirements
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.clock import Clock
-from icefusion.commit.catalog import StagedTable, TableHandle
 from icefusion.commit.definitions import define, is_defined
+from icefusion.commit.handles import StagedTable, TableHandle
 from icefusion.commit.idempotency import SUMMARY_KEY, Landed, find_landed, recorded
 from icefusion.commit.manifests import ManifestStage
 from icefusion.commit.metadata import apply_updates

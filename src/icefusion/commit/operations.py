@@ -20,7 +20,7 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 from pyiceberg.table.sorting import SortOrder
 
 from icefusion.bridge.positions import Positions
-from icefusion.commit.catalog import StagedTable, TableHandle
+from icefusion.commit.handles import StagedTable, TableHandle
 from icefusion.reports import RowCounts
 from icefusion.sql.alterations import Alteration
 

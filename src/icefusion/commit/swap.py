@@ -37,8 +37,9 @@ from sqlalchemy import Connection, Delete, Insert, RootTransaction, Update, dele
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from icefusion.clock import Clock
-from icefusion.commit.catalog import CatalogClient, StagedTable, TableHandle, row_filter
+from icefusion.commit.catalog import CatalogClient, row_filter
 from icefusion.commit.cleanup import delete_files
+from icefusion.commit.handles import StagedTable, TableHandle
 from icefusion.commit.metadata import apply_updates, dropped_metadata_files, next_metadata_location, write_metadata_file
 from icefusion.commit.namespaces import apply_changes, apply_drops, find_missing, lock_namespaces
 from icefusion.commit.operations import NamespaceChange

@@ -36,7 +36,8 @@ from icefusion.bridge.view_metadata import (
     view_version,
 )
 from icefusion.clock import Clock
-from icefusion.commit.catalog import CatalogClient, TableHandle
+from icefusion.commit.catalog import CatalogClient
+from icefusion.commit.handles import TableHandle
 from icefusion.commit.rest import send
 from icefusion.commit.retry import Attempts, cannot_be_reached
 from icefusion.commit.translate import translate, translated

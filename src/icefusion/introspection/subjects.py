@@ -9,7 +9,7 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import NestedField, StructType
 
 from icefusion.bridge.schema import arrow_to_iceberg, type_name
-from icefusion.commit.catalog import TableHandle
+from icefusion.commit.handles import TableHandle
 from icefusion.errors import BindError, UnsupportedStatementError
 from icefusion.generated_tables import find_generated
 from icefusion.naming import find_name, nearest

@@ -19,21 +19,19 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import pyarrow as pa
-from datafusion import DataFrame, Expr, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions, col
+from datafusion import DataFrame, Expr, RuntimeEnvBuilder, SessionConfig, SessionContext, SQLOptions
 from datafusion.catalog import Catalog, Schema, Table
 from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO
-from pyiceberg.schema import Schema as IcebergSchema
 
 from icefusion.bridge.manifests import ManifestReader
 from icefusion.bridge.positions import Positions
 from icefusion.bridge.pruning import FileTests
 from icefusion.config import default_threads
-from icefusion.errors import BindError
-from icefusion.naming import normalize, quote_identifier
+from icefusion.query.bindings import Binding, TableKey, bound_tables, fields_of, shape_of, table_key
 from icefusion.query.deletes import DeleteReader
 from icefusion.query.explain import ExplainedScan, ExplainedSource, Explaining
 from icefusion.query.file_tables import FileTables
@@ -42,21 +40,17 @@ from icefusion.query.files import FilePlan, LiveFile, plan_files
 from icefusion.query.footers import FooterReader
 from icefusion.query.functions import Functions, FunctionSet
 from icefusion.query.generated import GeneratedSource
+from icefusion.query.plain import plain_types, with_plain_types
 from icefusion.query.planned import PlannedQuery, translated
-from icefusion.query.scan import FileScan, Memory, TableView, scan_files, view_schema
+from icefusion.query.scan import FileScan, Memory, TableView, scan_files
 from icefusion.query.sources import Source
 from icefusion.query.survivors import sealed, tells_places
 from icefusion.query.translate import is_engine_error
 from icefusion.query.wanted import Wanted, find_complement, find_conditions, find_wanted
 from icefusion.reports import ScanReport
-from icefusion.sql.lexer import Kind, read_identifier, tokenize
 from icefusion.sql.statements import Query, TableReference
 
 __all__ = ["Engine", "PlannedQuery"]
-
-Binding = TableView | Source
-TableKey = tuple[str, str, str]
-"""Catalog, schema and table, as DataFusion knows them."""
 
 Conditions = Mapping[TableKey, tuple[tuple[Expr, ...], ...]]
 """The engine's conditions on the rows of a table, for each reference to it."""
@@ -74,7 +68,6 @@ _SETTINGS = {
 
 # Settings that depend on the query, with what they otherwise are.
 _COLLECT_STATISTICS = "datafusion.execution.collect_statistics"
-_PLAIN = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 _BATCH_ROWS = "datafusion.execution.batch_size"
 _PARTITIONS = "datafusion.execution.target_partitions"
 _HASH_JOINS = "datafusion.optimizer.prefer_hash_join"
@@ -198,8 +191,8 @@ class Engine:
         """
         began = time.perf_counter()
         query = self.functions.resolved(query)
-        keys = [_key(query, reference) for reference in query.tables]
-        tables = _by_key(query, keys, bindings)
+        keys = [table_key(query, reference) for reference in query.tables]
+        tables = bound_tables(query, keys, bindings)
         values = dict(parameters or {})
         views = {key: binding for key, binding in tables.items() if isinstance(binding, TableView)}
         generated = {key: binding for key, binding in tables.items() if isinstance(binding, GeneratedSource)}
@@ -252,7 +245,7 @@ class Engine:
                 settings[_LEAF_PUSHDOWN] = False
                 planned_frame = self._planned(query, frames, values, settings)
             frame, optimized = planned_frame
-            schema = _without_view_types(optimized.schema().remove_metadata())
+            schema = plain_types(optimized.schema().remove_metadata())
         planned = PlannedQuery(
             query,
             frame,
@@ -282,18 +275,18 @@ class Engine:
             SQLError: As for `plan`.
         """
         query = self.functions.resolved(query)
-        keys = [_key(query, reference) for reference in query.tables]
+        keys = [table_key(query, reference) for reference in query.tables]
         frames: dict[TableKey, DataFrame | Table] = {}
-        for key, binding in _by_key(query, keys, bindings).items():
+        for key, binding in bound_tables(query, keys, bindings).items():
             if isinstance(binding, TableView | GeneratedSource):
-                frames[key] = self._scanner.empty_table(_shape(binding))
+                frames[key] = self._scanner.empty_table(shape_of(binding))
             else:
                 frames[key] = self._source_frame(binding)
         with self.functions.telling(query.text), translated(query, planning=True):
             draft = self._draft(query, frames, {})
             # Optimizing makes types agree.
             optimized = self._context.create_dataframe_from_logical_plan(draft.optimized_logical_plan())
-            return _without_view_types(optimized.schema().remove_metadata())
+            return plain_types(optimized.schema().remove_metadata())
 
     def _drafted(
         self,
@@ -304,10 +297,10 @@ class Engine:
     ) -> tuple[DataFrame, dict[TableKey, Wanted], Conditions]:
         """The query over empty tables, what it wants of each, and for an EXPLAIN the conditions behind that."""
         with self._lock:
-            empty = {key: self._scanner.empty_table(_shape(binding)) for key, binding in tables.items()}
+            empty = {key: self._scanner.empty_table(shape_of(binding)) for key, binding in tables.items()}
         with self.functions.telling(query.text), translated(query, planning=True):
             draft = self._draft(query, {**empty, **frames}, values)
-            wanted = find_wanted(draft, {key: _fields(binding) for key, binding in tables.items()})
+            wanted = find_wanted(draft, {key: fields_of(binding) for key, binding in tables.items()})
             return draft, wanted, {} if query.explain is None else find_conditions(draft)
 
     def _planned_plainly(
@@ -338,7 +331,7 @@ class Engine:
         settings: Mapping[str, object],
     ) -> tuple[DataFrame, DataFrame]:
         """The plan, and the same optimized: that makes types agree, and finds where they cannot."""
-        frame = _without_views(self._draft(query, frames, values, settings))
+        frame = with_plain_types(self._draft(query, frames, values, settings))
         return frame, self._context.create_dataframe_from_logical_plan(frame.optimized_logical_plan())
 
     @property
@@ -549,83 +542,3 @@ def _explained(
                 )
             )
     return told
-
-
-def _key(query: Query, reference: TableReference) -> TableKey:
-    """How DataFusion will look up what stands in the text for a reference.
-
-    The text is asked, not the reference's own name: a table at an earlier version was given another one.
-    """
-    parts: list[str] = []
-    expects_part = True
-    for token in tokenize(query.text[reference.start : reference.end]):
-        if expects_part and token.kind in (Kind.WORD, Kind.QUOTED):
-            parts.append(normalize(read_identifier(token)))
-        elif expects_part or token.key != ".":
-            break
-        expects_part = not expects_part
-    if not 1 <= len(parts) <= 3:
-        raise BindError(
-            f"table name {reference.name} has {len(parts)} parts",
-            sql=query.sql,
-            offset=reference.name.offset,
-            hint='write namespace.table or catalog.namespace.table; quote a nested namespace: "a.b".table',
-        )
-    catalog, schema, table = [DEFAULT_CATALOG, DEFAULT_SCHEMA][: 3 - len(parts)] + parts
-    return catalog, schema, table
-
-
-def _by_key(query: Query, keys: Sequence[TableKey], bindings: Sequence[Binding]) -> dict[TableKey, Binding]:
-    tables: dict[TableKey, Binding] = {}
-    for key, reference, binding in zip(keys, query.tables, bindings, strict=True):
-        if not _same(tables.setdefault(key, binding), binding):
-            raise BindError(f"{reference.name} stands for two things", sql=query.sql, offset=reference.name.offset)
-    return tables
-
-
-def _fields(binding: TableView | GeneratedSource) -> IcebergSchema:
-    return binding.schema if isinstance(binding, TableView) else binding.fields
-
-
-def _shape(binding: TableView | GeneratedSource) -> pa.Schema:
-    if isinstance(binding, TableView):
-        return view_schema(binding.schema, with_identity=binding.with_identity)
-    return binding.schema
-
-
-def _same(one: Binding, other: Binding) -> bool:
-    if one is other:
-        return True
-    if isinstance(one, GeneratedSource) and isinstance(other, GeneratedSource):
-        return one.identity == other.identity
-    if not isinstance(one, TableView) or not isinstance(other, TableView):
-        return False
-    if one.metadata is not other.metadata and one.metadata != other.metadata:
-        return False
-    return all(
-        getattr(one, field.name) == getattr(other, field.name)
-        for field in fields(TableView)
-        if field.name not in ("metadata", "io", "schema")
-    )
-
-
-def _without_views(frame: DataFrame) -> DataFrame:
-    """Results in plain strings, which every reader of Arrow knows, made so on all threads."""
-    schema = frame.schema()
-    if not any(field.type in _PLAIN for field in schema) or len(set(schema.names)) < len(schema.names):
-        # A name that stands twice cannot be cast by name; such a result is made plain batch by batch.
-        return frame
-    if any(line.lstrip().startswith("Sort: ") for line in frame.logical_plan().display_indent().splitlines()):
-        # Likewise sorted rows: the engine would deal them out to its threads, and take them as they come back.
-        return frame
-    columns = [col(quote_identifier(field.name)) for field in schema]
-    return frame.select(
-        *(
-            column.cast(_PLAIN[field.type]).alias(field.name) if field.type in _PLAIN else column
-            for column, field in zip(columns, schema, strict=True)
-        )
-    )
-
-
-def _without_view_types(schema: pa.Schema) -> pa.Schema:
-    return pa.schema([field.with_type(_PLAIN.get(field.type, field.type)) for field in schema])
