@@ -91,6 +91,7 @@ class HeldRows:
         """The new values that wait for a file; None where there are none."""
         with self._lock:
             parts = self._on_disk.pop(path, []) + self._rows.pop(path, [])
+        self._folder.release()
         return Overlay.of(parts)
 
     def waits_for(self, path: str) -> bool:

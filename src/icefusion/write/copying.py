@@ -37,7 +37,7 @@ from icefusion.write.encoded import (
 )
 from icefusion.write.thrift import BINARY, BOOL, I16, I32, I64, LIST, STRUCT, Struct, read_struct, write_struct
 
-__all__ = ["CopiedGroup", "Copyable", "EncodedRows", "Write", "copy_chunks", "join_groups"]
+__all__ = ["CopiedChunk", "CopiedGroup", "Copy", "Copyable", "EncodedRows", "Write", "copy_chunks", "join_groups"]
 
 MAX_ORDINALS = 1 << 15
 COPY_BYTES = 8 * 1024 * 1024
@@ -48,6 +48,8 @@ _NUMBERS = {_BOOLEAN: "<?", _INT32: "<i", _INT64: "<q", _FLOAT: "<f", _DOUBLE: "
 _DECIMAL = 5
 
 Write = Callable[[bytes], object]
+Copy = Callable[[Write, int], Sequence["CopiedChunk"]]
+"""Puts chunks into a file that has so many bytes."""
 
 
 @dataclass
@@ -69,11 +71,29 @@ class CopiedGroup:
 
 @dataclass(frozen=True)
 class CopiedChunk:
-    """A chunk that was copied into a file: what its row group is to say of it, and its indexes."""
+    """A chunk that was put into a file: what its row group is to say of it, and its indexes."""
 
     struct: Struct
     column_index: bytes | None
     offset_index: bytes | None
+
+    @classmethod
+    def moved(cls, chunk: Struct, by: int, column_index: bytes | None, offset_index: bytes | None) -> CopiedChunk:
+        """One that lies so many bytes further behind than is said of it."""
+        meta = dict(meta_of(chunk))
+        for number in (14, 15):  # the filter stays behind
+            meta.pop(number, None)
+        for number in (9, 10, 11):
+            place = value(meta, number, 0)
+            meta.pop(number, None)
+            if place > 0:
+                meta[number] = I64, place + by
+        if offset_index is not None:
+            places, _ = read_struct(offset_index)
+            for place in values_of(places, 1):
+                place[1] = I64, value(place, 1) + by
+            offset_index = write_struct(places)
+        return cls({2: (I64, 0), 3: (STRUCT, meta)}, column_index, offset_index)
 
 
 class Copyable(Protocol):
@@ -127,7 +147,7 @@ class EncodedRows:
             StorageError: They could not be read.
         """
         try:
-            own = [(self, position) for position in range(len(self.group.chunks))]
+            own = [self.copy_of(position) for position in range(len(self.group.chunks))]
             return copy_chunks(own, self.num_rows, write, offset)
         except DAMAGE as exc:
             raise damaged(self.group.file.path, exc) from exc
@@ -138,8 +158,8 @@ class EncodedRows:
         Raises:
             StorageError: They could not be read.
         """
-        file = self._in_memory(range(len(self.group.chunks)), self.group.file.footer)
         with reading(self.group.file.path):
+            file = self._opened(range(len(self.group.chunks)), self.group.file.footer)
             yield from file.iter_batches(batch_size=batch_rows, use_threads=False)
 
     def decode_column(self, number: int, leaves: Sequence[int], batch_rows: int) -> Iterator[pa.Array]:
@@ -161,49 +181,49 @@ class EncodedRows:
             2: (LIST, (STRUCT, [root | {5: (I32, 1)}, *elements])),
             7: (LIST, (STRUCT, orders)),
         }
-        file = self._in_memory(leaves, small)
         with reading(self.group.file.path):
+            file = self._opened(leaves, small)
             for batch in file.iter_batches(batch_size=batch_rows, use_threads=False):
                 yield batch.column(0)
 
-    def _in_memory(self, leaves: Sequence[int], footer: Struct) -> pq.ParquetFile:
-        """Some of its columns as a file of their own."""
+    def _opened(self, leaves: Sequence[int], footer: Struct) -> pq.ParquetFile:
+        """Some of its columns, as pyarrow reads them."""
+        footer = {number: footer[number] for number in (1, 2, 7)}
+        file = self.group.file
+        if self.num_rows == self.group.num_rows:  # they are read where they lie
+            chunks = [self.group.chunks[leaf] for leaf in leaves]
+            group: Struct = {
+                1: (LIST, (STRUCT, chunks)),
+                2: (I64, sum(value(meta_of(chunk), 6) for chunk in chunks)),
+                3: (I64, self.num_rows),
+            }
+            metadata = parsed_end(end_of_file(_with_groups(footer, [group])))
+            return pq.ParquetFile(file.stream, metadata=metadata, buffer_size=COPY_BYTES, pre_buffer=False)
         out = io.BytesIO()
         out.write(MAGIC)
         try:
-            copied = copy_chunks([(self, leaf) for leaf in leaves], self.num_rows, out.write, len(MAGIC))
+            copied = copy_chunks(map(self.copy_of, leaves), self.num_rows, out.write, len(MAGIC))
         except DAMAGE as exc:
-            raise damaged(self.group.file.path, exc) from exc
-        out.write(end_of_file(_with_groups({number: footer[number] for number in (1, 2, 7)}, [copied.group])))
-        with reading(self.group.file.path):
-            return pq.ParquetFile(pa.BufferReader(out.getbuffer()))
+            raise damaged(file.path, exc) from exc
+        out.write(end_of_file(_with_groups(footer, [copied.group])))
+        return pq.ParquetFile(pa.BufferReader(out.getbuffer()))
 
-    def copy_chunk(self, position: int, write: Write, at: int) -> CopiedChunk:
-        """Copy one of its chunks into a file that has so many bytes."""
+    def copy_of(self, position: int) -> Copy:
+        """What copies one of its chunks into a file."""
         is_whole = self.num_rows == self.group.num_rows
-        return self._copy_whole(position, write, at) if is_whole else self._copy_pages(position, write, at)
+        copy = self._copy_whole if is_whole else self._copy_pages
+        return lambda write, at: [copy(position, write, at)]
 
     def _copy_whole(self, position: int, write: Write, at: int) -> CopiedChunk:
         chunk = self.group.chunks[position]
-        meta = dict(meta_of(chunk))
         start, length = span_of(chunk)
         for done in range(0, length, COPY_BYTES):
             self._copy_bytes(start + done, min(COPY_BYTES, length - done), write)
-        for number in (14, 15):  # the filter stays behind
-            meta.pop(number, None)
-        for number in (9, 10, 11):
-            place = value(meta, number, 0)
-            meta.pop(number, None)
-            if place > 0:
-                meta[number] = I64, place - start + at
         column_index = offset_index = None
         if {4, 5, 6, 7} <= chunk.keys():
             column_index = self.group.file.read(value(chunk, 6), value(chunk, 7))
-            places, _ = read_struct(self.group.file.read(value(chunk, 4), value(chunk, 5)))
-            for place in values_of(places, 1):
-                place[1] = I64, value(place, 1) - start + at
-            offset_index = write_struct(places)
-        return CopiedChunk({2: (I64, 0), 3: (STRUCT, meta)}, column_index, offset_index)
+            offset_index = self.group.file.read(value(chunk, 4), value(chunk, 5))
+        return CopiedChunk.moved(chunk, at - start, column_index, offset_index)
 
     def _copy_pages(self, position: int, write: Write, at: int) -> CopiedChunk:
         group = self.group
@@ -300,12 +320,12 @@ class _Tally:
         ]
 
 
-def copy_chunks(chunks: Iterable[tuple[EncodedRows, int]], num_rows: int, write: Write, offset: int) -> CopiedGroup:
-    """Copy chunks into a file, as a row group.
+def copy_chunks(copies: Iterable[Copy], num_rows: int, write: Write, offset: int) -> CopiedGroup:
+    """Put chunks into a file, as a row group.
 
     Args:
-        chunks: The rows that each is a chunk of, and its place among their chunks. They are asked for one by one, so
-            that not all have to be at hand together.
+        copies: What puts them there, in order. They are asked for one by one, so that not all that they need has to be
+            at hand together.
         num_rows: How many rows.
         write: Puts bytes behind those that the file has.
         offset: How many it has.
@@ -313,12 +333,12 @@ def copy_chunks(chunks: Iterable[tuple[EncodedRows, int]], num_rows: int, write:
     copied = CopiedGroup({})
     structs = []
     at = offset
-    for rows, position in chunks:
-        chunk = rows.copy_chunk(position, write, at)
-        structs.append(chunk.struct)
-        at += value(meta_of(chunk.struct), 7)
-        copied.column_indexes.append(chunk.column_index)
-        copied.offset_indexes.append(chunk.offset_index)
+    for copy in copies:
+        for chunk in copy(write, at):
+            structs.append(chunk.struct)
+            at += value(meta_of(chunk.struct), 7)
+            copied.column_indexes.append(chunk.column_index)
+            copied.offset_indexes.append(chunk.offset_index)
     copied.group = {
         1: (LIST, (STRUCT, structs)),
         2: (I64, sum(value(meta_of(struct), 6) for struct in structs)),

@@ -82,6 +82,7 @@ class EncodedFile:
         size_bytes: How long it is.
 
     Attributes:
+        stream: The same that was given.
         groups: Its row groups.
         footer: Its footer.
         metadata: The same, as pyarrow reads it.
@@ -91,7 +92,7 @@ class EncodedFile:
     """
 
     def __init__(self, stream: InputStream, path: str, size_bytes: int) -> None:
-        self._stream = stream
+        self.stream = stream
         self._path = path
         self._tail_at = max(0, size_bytes - TAIL_BYTES)
         self._tail = b""
@@ -147,10 +148,10 @@ class EncodedFile:
                 if len(found) < length:
                     raise OSError(_TOO_SHORT)
                 return found
-            self._stream.seek(offset)
+            self.stream.seek(offset)
             parts = []
             while length > 0:
-                part = self._stream.read(length)
+                part = self.stream.read(length)
                 if not part:
                     raise OSError(_TOO_SHORT)
                 parts.append(part)

@@ -2,9 +2,9 @@
 
 Theory of operation. A change that leaves rows where they are changes nothing in the columns that it does not assign, so
 their chunks are copied as they are, encoded. Chunks of the other columns are made anew, one after another: a column is
-decoded, the new values are laid over it, rows that are gone are left out, and it is encoded, all before the next one is
-begun. So what this takes in memory is a column of a row group and not a row group, and what it takes in time goes by
-the columns that change. Where rows are gone, all columns change.
+decoded, the new values are laid over it, rows that are gone are left out, and it is encoded straight into the new file,
+all before the next one is begun. So what this takes in memory is a column of a row group and not a row group, and what
+it takes in time goes by the columns that change. Where rows are gone, all columns change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -25,13 +25,14 @@ from pyroaring import BitMap
 from icefusion.bridge.align import Alignment
 from icefusion.bridge.positions import sorted_positions
 from icefusion.write.columns import LeafColumn
-from icefusion.write.copying import CopiedGroup, EncodedRows, Write, copy_chunks
-from icefusion.write.encoded import DAMAGE, EncodedFile, EncodedGroup, damaged, meta_of, value
+from icefusion.write.copying import CopiedChunk, CopiedGroup, Copy, EncodedRows, Write, copy_chunks
+from icefusion.write.encoded import DAMAGE, MAGIC, EncodedGroup, damaged, meta_of, value, values_of
 from icefusion.write.encodings import dictionary_columns, profile_columns, rows_of_a_page, widest_bytes
 from icefusion.write.files import TableFiles
 from icefusion.write.metrics import add_counts, count_nans
 from icefusion.write.overlay import Overlay
 from icefusion.write.parquet import parquet_settings
+from icefusion.write.thrift import Struct, read_struct
 
 __all__ = ["PatchedGroup", "nans_in", "uncounted_leaves", "without"]
 
@@ -90,7 +91,7 @@ class PatchedGroup:
         """
         nans: defaultdict[int, int] = defaultdict(int)
         try:
-            copied = copy_chunks(self._chunks(nans), self.num_rows, write, offset)
+            copied = copy_chunks(self._copies(nans), self.num_rows, write, offset)
         except DAMAGE as exc:
             raise damaged(self.group.file.path, exc) from exc
         copied.nans = dict(nans)
@@ -107,20 +108,20 @@ class PatchedGroup:
                 sizes[name] = sizes.get(name, 0) + value(meta_of(chunk), 6)
         return sizes
 
-    def _chunks(self, nans: defaultdict[int, int]) -> Iterator[tuple[EncodedRows, int]]:
-        """The chunks of the new row group, each before the next is made."""
+    def _copies(self, nans: defaultdict[int, int]) -> Iterator[Copy]:
+        """What puts the chunks of the new row group into a file."""
         old = EncodedRows(self.group, 0, self.group.num_rows)
         for number, field in enumerate(self.files.target.schema.fields):
             places = [place for place, leaf in enumerate(self.files.leaves) if leaf.top == number]
             if field.name not in self._column_bytes:
                 add_counts(nans, nans_in(old, [place for place in places if place in self.uncounted], self.files))
-                yield from ((old, place) for place in places)
+                yield from map(old.copy_of, places)
                 continue
             column = pa.Table.from_batches(self._patched(old, number, places))
             leaves = [replace(self.files.leaves[place], top=0) for place in places]
             add_counts(nans, count_nans(column, [leaf for leaf in leaves if self.files.modes[leaf.field_id].counts]))
-            new = self._encoded(column, leaves)
-            yield from ((new, place) for place in range(len(places)))
+            yield partial(self._encode, column, leaves)
+            del column
 
     def _patched(self, old: EncodedRows, number: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
         """A column with its new values, and without the rows that are gone."""
@@ -142,19 +143,80 @@ class PatchedGroup:
             yield without(piece, at, self.gone)
             at += len(values)
 
-    def _encoded(self, column: pa.Table, leaves: Sequence[LeafColumn]) -> EncodedRows:
-        """A column, encoded in pages like those of the columns beside it where its values allow for that."""
+    def _encode(self, column: pa.Table, leaves: Sequence[LeafColumn], write: Write, at: int) -> Sequence[CopiedChunk]:
+        """Encode a column in pages like those of the columns beside it, where its values allow for that."""
         options = self.files.options
         profiles = profile_columns(column, leaves)
         dictionaries = dictionary_columns(profiles, column.num_rows, options.dict_size_bytes)
         widest = max(self.group.widest_bytes, widest_bytes(profiles))
         step_rows = rows_of_a_page(widest, options.page_size_bytes, options.page_row_limit)
-        out = pa.BufferOutputStream()
-        with pq.ParquetWriter(out, column.schema, **parquet_settings(self.files, dictionaries, step_rows)) as writer:
+        sink = _PagesThrough(write)
+        settings = parquet_settings(self.files, dictionaries, step_rows)
+        writer = pq.ParquetWriter(pa.PythonFile(sink, mode="w"), column.schema, **settings)
+        try:
             writer.write_table(column, row_group_size=column.num_rows)
-        data = out.getvalue()
-        (group,) = EncodedFile(pa.BufferReader(data), self.group.file.path, data.size).groups
-        return EncodedRows(group, 0, group.num_rows)
+            sink.end_pages()
+            writer.close()
+        except BaseException:
+            writer.is_open = False  # it would try to end the file again, and complain, when it is collected
+            raise
+        return sink.chunks(at)
+
+
+class _PagesThrough:
+    """A file that a column is written to: its pages go on to another file, and what is said of them is kept.
+
+    Args:
+        write: Puts bytes into the other file.
+    """
+
+    closed = False
+
+    def __init__(self, write: Write) -> None:
+        self._write = write
+        self._size = 0
+        self._pages_end: int | None = None
+        self._kept = bytearray()
+
+    def write(self, data: bytes) -> int:
+        """Take what pyarrow writes: the magic number, then pages, and behind them indexes and the footer."""
+        if self._pages_end is not None:
+            self._kept += data
+        elif self._size:
+            self._write(data)
+        elif data != MAGIC:
+            raise OSError("the encoder does not begin with the magic number")
+        self._size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        """How much was written."""
+        return self._size
+
+    def flush(self) -> None:
+        """Nothing waits here."""
+
+    def end_pages(self) -> None:
+        """All pages were written."""
+        self._pages_end = self._size
+
+    def chunks(self, at: int) -> list[CopiedChunk]:
+        """What was written, in a file that had so many bytes before."""
+        assert self._pages_end is not None, "pages come first"
+        kept, start = bytes(self._kept), self._pages_end
+        length = int.from_bytes(kept[-8:-4], "little")
+        footer, _ = read_struct(kept, len(kept) - 8 - length)
+        (group,) = values_of(footer, 4)
+
+        def index(chunk: Struct, place: int, size: int) -> bytes | None:
+            if not {place, size} <= chunk.keys():
+                return None
+            return kept[value(chunk, place) - start :][: value(chunk, size)]
+
+        return [
+            CopiedChunk.moved(chunk, at - len(MAGIC), index(chunk, 6, 7), index(chunk, 4, 5))
+            for chunk in values_of(group, 1)
+        ]
 
 
 def uncounted_leaves(file: DataFile, files: TableFiles) -> list[int]:
