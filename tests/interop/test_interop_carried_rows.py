@@ -30,7 +30,7 @@ def rows(case: TypeCase) -> pa.Table:
 
 @pytest.fixture(scope="module")
 def changed(session: icefusion.Session) -> dict[str, tuple[str, pa.Table]]:
-    """For each type, a table of one file that was written anew twice, and its rows."""
+    """For each type, a table of one file that was written anew three times, and its rows."""
     done = {}
     for case in TYPES:
         table = f"ns.carried_{case.name}"
@@ -43,8 +43,15 @@ def changed(session: icefusion.Session) -> dict[str, tuple[str, pa.Table]]:
         session.writer(table).write_batch(given)
         session.sql(f"DELETE FROM {table} WHERE id BETWEEN 310 AND 390", write_mode="copy-on-write")
         session.sql(f"UPDATE {table} SET id = id + 10000 WHERE id IN (7, 1200)", write_mode="copy-on-write")
+        session.sql(
+            f"UPDATE {table} AS t SET {case.name} = o.{case.name} "
+            f"FROM (SELECT id - 600 AS id, {case.name} FROM {table}) AS o WHERE t.id = o.id AND t.id % 53 = 5",
+            write_mode="copy-on-write",
+        )
         ((path,),) = session.sql(f"SELECT file_path FROM {table}.files").fetchall()
         assert Path(path.removeprefix("file://")).read_bytes().count(b"PAR1") > 2, "nothing was carried over"
+        sources = [i + 600 if i % 53 == 5 and i + 600 < COUNT and i != 600 else i for i in range(COUNT)]
+        given = given.set_column(1, given.field(1), given.column(1).take(pa.array(sources)))
         left = given.filter(pc.or_(pc.less(given["id"], 310), pc.greater(given["id"], 390)))
         ids = [i + 10_000 if i in (7, 1200) else i for i in left["id"].to_pylist()]
         done[case.name] = location_of(session, table), left.set_column(0, "id", pa.array(ids))

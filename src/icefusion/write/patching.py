@@ -24,15 +24,15 @@ from pyroaring import BitMap
 
 from icefusion.bridge.align import Alignment
 from icefusion.bridge.positions import sorted_positions
+from icefusion.write.column_sink import ColumnSink
 from icefusion.write.columns import LeafColumn
 from icefusion.write.copying import CopiedChunk, CopiedGroup, Copy, EncodedRows, Write, copy_chunks
-from icefusion.write.encoded import DAMAGE, MAGIC, EncodedGroup, damaged, meta_of, value, values_of
+from icefusion.write.encoded import DAMAGE, EncodedGroup, damaged, meta_of, value
 from icefusion.write.encodings import dictionary_columns, profile_columns, rows_of_a_page, widest_bytes
 from icefusion.write.files import TableFiles
 from icefusion.write.metrics import add_counts, count_nans
 from icefusion.write.overlay import Overlay
 from icefusion.write.parquet import parquet_settings
-from icefusion.write.thrift import Struct, read_struct
 
 __all__ = ["PatchedGroup", "nans_in", "uncounted_leaves", "without"]
 
@@ -150,7 +150,7 @@ class PatchedGroup:
         dictionaries = dictionary_columns(profiles, column.num_rows, options.dict_size_bytes)
         widest = max(self.group.widest_bytes, widest_bytes(profiles))
         step_rows = rows_of_a_page(widest, options.page_size_bytes, options.page_row_limit)
-        sink = _PagesThrough(write)
+        sink = ColumnSink(write)
         settings = parquet_settings(self.files, dictionaries, step_rows)
         writer = pq.ParquetWriter(pa.PythonFile(sink, mode="w"), column.schema, **settings)
         try:
@@ -161,62 +161,6 @@ class PatchedGroup:
             writer.is_open = False  # it would try to end the file again, and complain, when it is collected
             raise
         return sink.chunks(at)
-
-
-class _PagesThrough:
-    """A file that a column is written to: its pages go on to another file, and what is said of them is kept.
-
-    Args:
-        write: Puts bytes into the other file.
-    """
-
-    closed = False
-
-    def __init__(self, write: Write) -> None:
-        self._write = write
-        self._size = 0
-        self._pages_end: int | None = None
-        self._kept = bytearray()
-
-    def write(self, data: bytes) -> int:
-        """Take what pyarrow writes: the magic number, then pages, and behind them indexes and the footer."""
-        if self._pages_end is not None:
-            self._kept += data
-        elif self._size:
-            self._write(data)
-        elif data != MAGIC:
-            raise OSError("the encoder does not begin with the magic number")
-        self._size += len(data)
-        return len(data)
-
-    def tell(self) -> int:
-        """How much was written."""
-        return self._size
-
-    def flush(self) -> None:
-        """Nothing waits here."""
-
-    def end_pages(self) -> None:
-        """All pages were written."""
-        self._pages_end = self._size
-
-    def chunks(self, at: int) -> list[CopiedChunk]:
-        """What was written, in a file that had so many bytes before."""
-        assert self._pages_end is not None, "pages come first"
-        kept, start = bytes(self._kept), self._pages_end
-        length = int.from_bytes(kept[-8:-4], "little")
-        footer, _ = read_struct(kept, len(kept) - 8 - length)
-        (group,) = values_of(footer, 4)
-
-        def index(chunk: Struct, place: int, size: int) -> bytes | None:
-            if not {place, size} <= chunk.keys():
-                return None
-            return kept[value(chunk, place) - start :][: value(chunk, size)]
-
-        return [
-            CopiedChunk.moved(chunk, at - len(MAGIC), index(chunk, 6, 7), index(chunk, 4, 5))
-            for chunk in values_of(group, 1)
-        ]
 
 
 def uncounted_leaves(file: DataFile, files: TableFiles) -> list[int]:
