@@ -25,6 +25,7 @@ from writing import EVENTS, EVERY_TYPE, event_rows, every_type_rows, read, store
 
 import icefusion as ice
 from icefusion.bridge.schema import iceberg_to_arrow
+from icefusion.write import carrying
 from icefusion.write.carrying import Part, RowChanges, Stretch, may_be_worth_it, stretches, write_remaining
 from icefusion.write.copying import EncodedRows
 from icefusion.write.encoded import EncodedFile
@@ -84,15 +85,19 @@ def encoded(file: DataFile) -> Iterator[EncodedFile]:
 
 
 def rewrite(
-    file: DataFile, to: WriteTarget, gone: BitMap, overlay: Overlay | None = None
+    file: DataFile,
+    to: WriteTarget,
+    gone: BitMap,
+    overlay: Overlay | None = None,
+    options: WriteOptions = WriteOptions(1),  # noqa: B008 - it is frozen
 ) -> tuple[list[DataFile], list[Part]] | None:
     """Write a file anew without some rows, and with new values; None where nothing of it can be carried over."""
     files = TableFiles(to, PyArrowFileIO(), str(uuid.uuid4()))
     with encoded(file) as found:
-        parts = stretches(found, file, RowChanges(gone, overlay), files)
+        parts = stretches(found, file, RowChanges(gone, overlay), files, options)
         if parts is None:
             return None
-        return list(write_remaining(parts, file, files, None, WriteOptions(1)).files), parts
+        return list(write_remaining(parts, file, files, None, options).files), parts
 
 
 def is_decoded(part: Part) -> bool:
@@ -212,6 +217,21 @@ def test_only_columns_that_change_are_encoded_anew(tmp_path: Path) -> None:
             assert (pages in old) == (chunk.path_in_schema.split(".")[0] not in ("st", "day")), chunk.path_in_schema
 
 
+@pytest.mark.parametrize("limit_bytes", [None, 1, 2_000])
+def test_columns_that_are_large_beside_the_memory_are_left_to_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit_bytes: int | None
+) -> None:
+    monkeypatch.setattr(carrying, "LIMITED_COLUMN_BYTES", 1_000)
+    to = target(tmp_path, EVERY_TYPE, properties=SMALL)
+    rows = many_rows(1000)
+    (file,) = write(rows, to).files
+    overlay = Overlay(np.arange(0, 1000, 7, dtype=np.uint32), rows.slice(0, 143))
+    small, large = overlay.select(["flag"]), overlay.select(["l"])
+    options = WriteOptions(1, limit_bytes)
+    assert rewrite(file, to, BitMap(), small, options) is not None
+    assert (rewrite(file, to, BitMap(), large, options) is None) == (limit_bytes is not None)
+
+
 def test_new_values_may_be_nan(tmp_path: Path) -> None:
     to = target(tmp_path, EVERY_TYPE, properties=SMALL)
     rows = many_rows(1000)
@@ -243,7 +263,7 @@ def test_row_groups_of_both_kinds_take_turns(tmp_path: Path, io_class: type[File
     files = TableFiles(to, io, str(uuid.uuid4()))
     with io.new_input(file.file_path).open() as stream:
         found = EncodedFile(stream, file.file_path, file.file_size_in_bytes)
-        parts = stretches(found, file, RowChanges(gone), files)
+        parts = stretches(found, file, RowChanges(gone), files, WriteOptions(1))
         assert parts is not None
         assert [is_decoded(part) for part in parts].count(False) >= 3
         (new,) = write_remaining(parts, file, files, None, WriteOptions(1)).files

@@ -164,7 +164,7 @@ def carry_over(
         except Exception:  # the engine may read what is odd here, and tells what is wrong otherwise
             logger.debug("%s: is left to the engine", file.file_path, exc_info=True)
             return False
-        parts = stretches(encoded, file, own, files)
+        parts = stretches(encoded, file, own, files, options)
         if parts is None:
             return False
         partition = Partition.of(file.partition, target.spec, target.schema) if target.spec.fields else None

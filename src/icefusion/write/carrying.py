@@ -62,6 +62,8 @@ MUCH_LESS = 0.9
 """A row group is divided by pages rather than by columns where less than this share of the bytes is decoded."""
 MAX_COLUMN_BYTES = 128 * 1024 * 1024
 """No larger column of a row group is done as a whole."""
+LIMITED_COLUMN_BYTES = 32 * 1024 * 1024
+"""Nor one larger than this where memory is limited, unless the task may hold more."""
 BATCH_ROWS = 32_768
 
 
@@ -122,7 +124,9 @@ def may_be_worth_it(file: DataFile, gone: BitMap, options: WriteProperties) -> b
     return bool(gaps[gaps >= least_rows].sum() > LEAST_SHARE * (file.record_count - len(gone)))
 
 
-def stretches(encoded: EncodedFile, file: DataFile, changes: RowChanges, files: TableFiles) -> list[Part] | None:
+def stretches(
+    encoded: EncodedFile, file: DataFile, changes: RowChanges, files: TableFiles, options: WriteOptions
+) -> list[Part] | None:
     """What is to be done with the rows of a file.
 
     Args:
@@ -130,6 +134,7 @@ def stretches(encoded: EncodedFile, file: DataFile, changes: RowChanges, files: 
         file: Its entry in a manifest.
         changes: What becomes of its rows.
         files: The files that are written.
+        options: How much memory.
 
     Returns:
         Its rows in order, but for those that are gone in long runs; None where it is not worth it, or where the file
@@ -141,7 +146,9 @@ def stretches(encoded: EncodedFile, file: DataFile, changes: RowChanges, files: 
     if not _is_alike(encoded, file, changes, files):
         return None
     uncounted = uncounted_leaves(file, files)
-    found = [part for group in encoded.groups for part in _parts(group, changes, files, uncounted)]
+    limit_bytes = options.memory_limit_bytes
+    column_bytes = MAX_COLUMN_BYTES if limit_bytes is None else max(LIMITED_COLUMN_BYTES, limit_bytes)
+    found = [part for group in encoded.groups for part in _parts(group, changes, files, uncounted, column_bytes)]
     # Where it would be too much at a time, it is left to the engine, which streams.
     decoded = [part.rows.plain_bytes for part in found if isinstance(part, Stretch) and part.changes is not None]
     if max(decoded, default=0) > MAX_DECODED_BYTES:
@@ -218,7 +225,9 @@ class _Pile:
             self._writer.write(pa.Table.from_batches(batches))
 
 
-def _parts(group: EncodedGroup, changes: RowChanges, files: TableFiles, uncounted: Sequence[int]) -> Sequence[Part]:
+def _parts(
+    group: EncodedGroup, changes: RowChanges, files: TableFiles, uncounted: Sequence[int], column_bytes: int
+) -> Sequence[Part]:
     """What is to be done with the rows of a row group, the way that decodes less."""
     first, last = group.first_position, group.first_position + group.num_rows
     here = changes.between(first, last)
@@ -233,7 +242,7 @@ def _parts(group: EncodedGroup, changes: RowChanges, files: TableFiles, uncounte
     remains_large = group.size_bytes * by_columns.num_rows >= least_bytes * group.num_rows
     if (
         MUCH_LESS * by_columns.encoded_bytes <= decoded_bytes
-        and by_columns.widest_column_bytes <= MAX_COLUMN_BYTES
+        and by_columns.widest_column_bytes <= column_bytes
         and (remains_large or not here.gone or len(group.file.groups) == 1)
     ):
         return [by_columns]
