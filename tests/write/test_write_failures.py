@@ -8,6 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -223,3 +224,10 @@ def test_an_error_of_progress_leaves_no_file(tmp_path: Path, progress: Callable[
     with pytest.raises(RuntimeError, match="the bar broke"):
         run(tmp_path, deal(event_rows(30_000), 2), progress=progress)
     assert stored_files(tmp_path) == []
+
+
+@LAYOUTS
+def test_a_place_that_no_store_is_known_for_is_told(tmp_path: Path, spec: PartitionSpec) -> None:
+    to = replace(target(tmp_path, EVENTS, spec=spec), location="fyle:///nowhere/t")
+    with pytest.raises(StorageError, match=r"fyle:///nowhere/t/.* could not be created: .*fyle"):
+        write(event_rows(100), to)

@@ -25,7 +25,7 @@ from pyiceberg.typedef import Record
 from icefusion.bridge.partition import partition_path
 from icefusion.bridge.schema import iceberg_to_arrow
 from icefusion.config import WriteProperties
-from icefusion.errors import ConfigurationError, StorageError
+from icefusion.errors import ConfigurationError, IcefusionError, StorageError
 from icefusion.write.columns import leaf_columns
 from icefusion.write.metrics import metrics_modes
 
@@ -175,7 +175,7 @@ def storage_errors(path: str, action: str = "written", hint: str | None = None) 
     """Turn what storage raises into a `StorageError` that names the path."""
     try:
         yield
-    except MemoryError:
+    except (MemoryError, IcefusionError):
         raise
-    except (OSError, pa.ArrowException) as exc:
+    except Exception as exc:  # stores have exceptions of their own
         raise StorageError(f"{path}: could not be {action}: {exc}", path=path, hint=hint) from exc
