@@ -301,6 +301,22 @@ class Asker:
         view = self._context.state.view_of(self._context.pinned)
         return replace(view, with_identity=with_identity, only=only, excluded=excluded)
 
+    def is_empty(self, live: LiveFile, gone: Positions) -> bool:
+        """Whether it is certain that no row of a file is left."""
+        path = live.file.file_path
+        here = gone.get(path)
+        if here is None:
+            return False
+        for earlier in (self._context.pinned.staging.deleted, self._deleted_before(live)):
+            here = here | (earlier.get(path) or BitMap())  # a new one: `gone` goes on holding its own
+        return len(here) == live.file.record_count
+
+    def _deleted_before(self, live: LiveFile) -> Positions:
+        """The rows of a file that delete files name. They were read to read the file, and are at hand."""
+        if not live.deletes:
+            return Positions()
+        return self._context.engine.deleted_positions([live], self._handle.io)
+
     def check(self) -> None:
         """See that no row was taken twice in a way that makes no sense; to be called while nothing is asked.
 

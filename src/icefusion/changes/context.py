@@ -17,6 +17,7 @@ from icefusion.query.engine import Engine
 from icefusion.query.sources import Source
 from icefusion.reports import ScanReport, WriteReport
 from icefusion.transaction import TransactionState
+from icefusion.write.executor import WriteOptions, WriteTarget
 
 __all__ = ["ChangeContext", "Changed"]
 
@@ -53,6 +54,15 @@ class ChangeContext:
     def can_ask_again(self) -> bool:
         """Whether a question can be asked a second time: not of a stream that was read, see `with_streams_kept`."""
         return all(source.replayable for source in self.sources.values())
+
+    @property
+    def target(self) -> WriteTarget:
+        """The table, as what writes files sees it."""
+        return WriteTarget.of(self.pinned.handle.name, self.pinned.handle.metadata)
+
+    def write_options(self, threads: int, memory_bytes: int | None = None) -> WriteOptions:
+        """How a part of the change is written, with a share of the memory, or with all of it."""
+        return WriteOptions(threads, memory_bytes or self.write_memory_bytes)
 
     @property
     def spool_bytes(self) -> int | None:

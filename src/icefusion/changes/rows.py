@@ -2,11 +2,13 @@
 
 Theory of operation. A change asks its questions (`icefusion.query.changes`): which rows of the target, and what are
 their new values. The answers stream through a `RowSink`, which collects the positions of rows that go and hands new
-rows to the writer; so rows are found and written in one pass, and no expression is computed twice. What is left is to
-make the old rows disappear, and that is all in which the two modes differ:
+rows on; so no expression is computed twice. What becomes of the old rows, and of new versions of them, is all in which
+the two modes differ:
 
-- *merge-on-read* keeps their positions, of which the commit makes delete files.
-- *copy-on-write* writes the files they are in anew, without them: a plain scan with those positions left out.
+- *merge-on-read* writes new versions to files of their own while rows are found, and keeps the positions of the old
+  ones, of which the commit makes delete files.
+- *copy-on-write* writes the files they are in anew: new values are laid over the old ones, so that rows stay where they
+  are, and what does not change is copied as it is (`icefusion.changes.copy_on_write`).
 
 A file of which no row is left goes as a whole, in both modes. A DELETE can often tell such files by their partition or
 their metrics, and does not read them.
@@ -24,40 +26,31 @@ asked again, with smaller slices and with sort-merge joins, which spill.
 from __future__ import annotations
 
 import gc
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 
 import pyarrow as pa
 from pyiceberg.manifest import DataFile
 from pyroaring import BitMap
 
-from icefusion.bridge.align import Alignment
 from icefusion.bridge.arrays import with_nulls_below
-from icefusion.bridge.positions import Positions
 from icefusion.bridge.schema import iceberg_to_arrow
-from icefusion.changes.ahead import read_ahead
 from icefusion.changes.asking import Asker, Wave
 from icefusion.changes.context import ChangeContext, Changed
+from icefusion.changes.copy_on_write import CopyOnWrite
 from icefusion.changes.insert import InsertAlignment
 from icefusion.changes.joined import joined_as_merge
-from icefusion.changes.rewrite import HeldRows, carry_over, overlaid, rewrite_tasks
-from icefusion.changes.sink import places_of
+from icefusion.changes.rewrite import HeldRows
 from icefusion.changes.spool import Spool
 from icefusion.changes.staging import RowChange
 from icefusion.commit.cleanup import delete_files
-from icefusion.config import WriteProperties
 from icefusion.errors import OutOfMemoryError
-from icefusion.naming import quote_identifier
 from icefusion.query.changes import TARGET, RowQueries
 from icefusion.query.files import LiveFile
-from icefusion.query.scan import FILE_COLUMN, POSITION_COLUMN
 from icefusion.reports import RowCounts
 from icefusion.sql.compose import compose, table_piece
 from icefusion.sql.statements import Delete, Merge, Query, Update
-from icefusion.write.carrying import RowChanges, may_be_worth_it
-from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, Writing, write_streams, write_waves
+from icefusion.write.executor import WriteResult, Writing, write_streams
 from icefusion.write.workers import Stop, run_tasks
 
 __all__ = ["RowChanger"]
@@ -148,9 +141,9 @@ class RowChanger:
         with self.changed.phase("write"):
             result = write_streams(
                 planned.streams(),
-                self._target,
+                self._context.target,
                 self._handle.io,
-                self._options(self._threads),
+                self._context.write_options(self._threads),
                 align=aligned,
                 progress=self._context.progress,
             )
@@ -229,7 +222,7 @@ class RowChanger:
 
         # The last new rows are encoded beside the files that are written anew, where there is memory for both.
         together = held is not None and self._context.write_memory_bytes is None
-        with Writing(self._target, self._handle.io, self._options(self._threads)) as writing:
+        with Writing(self._context.target, self._handle.io, self._context.write_options(self._threads)) as writing:
             with self.changed.phase("find and write"):
                 writing.pull(streams(), leave_rest=together)
                 if not together:
@@ -246,10 +239,12 @@ class RowChanger:
             touched = [self.asker.files[path] for path in gone.paths()]
             removed = touched
             if held is None:
-                removed = [live for live in touched if self._is_empty(live, gone)]
+                removed = [live for live in touched if self.asker.is_empty(live, gone)]
             else:
+                self.changed.rewritten_bytes += sum(live.file.file_size_in_bytes for live in touched)
+                copying = CopyOnWrite(self._context, self.asker, held, self._keep)
                 with self.changed.phase("rewrite"):
-                    self._rewrite(touched, gone, held, writing if together else None)
+                    copying.rewrite(touched, gone, writing if together else None)
         self._keep(writing.result())
         paths = frozenset(live.file.file_path for live in removed)
         kept = tuple(live for live in touched if live.file.file_path not in paths)
@@ -277,100 +272,7 @@ class RowChanger:
             else:
                 yield from held.hold(rows)
 
-    def _rewrite(self, touched: Sequence[LiveFile], gone: Positions, held: HeldRows, writing: Writing | None) -> None:
-        """Write the touched files anew, without the rows that are gone and with their new versions.
-
-        Args:
-            touched: The files.
-            gone: The rows that are gone.
-            held: New versions of rows.
-            writing: Has new rows left, which are written at the same time; None where there are none.
-        """
-        tasks = rewrite_tasks(touched)
-        self.changed.rewritten_bytes += sum(live.file.file_size_in_bytes for live in touched)
-        memory_bytes = self._context.write_memory_bytes
-        share_bytes = None if memory_bytes is None else max(1, memory_bytes // max(1, min(self._threads, len(tasks))))
-        ahead_bytes = AHEAD_BYTES if memory_bytes is None and len(tasks) < self._threads else None
-        worth_a_look = self._worth_a_look(tasks, gone, held)
-
-        def rewrite(files: Sequence[LiveFile]) -> None:
-            options = self._options(1, share_bytes)
-            changes = {path: self._changes(path, gone, held) for path in (live.file.file_path for live in files)}
-            if files[0].file.file_path in worth_a_look:
-                (live,) = files
-                own = changes[live.file.file_path]
-                if carry_over(live, own, self._target, self._handle.io, options, self._keep):
-                    return
-            lost = Positions({path: own.gone for path, own in changes.items()})
-            if all(self._is_empty(live, lost) for live in files):
-                return
-            with ExitStack() as reading:
-                rows = self._survivors(changes, lost)
-                if ahead_bytes is not None:
-                    rows = reading.enter_context(read_ahead(rows, ahead_bytes))
-                self._keep(write_waves([[rows]], self._target, self._handle.io, options))
-
-        rewrites = [partial(rewrite, task) for task in tasks]
-        rest = [] if writing is None else writing.last_tasks(max(1, self._threads - len(tasks)))
-        # A rewrite for each thread but one, so that the rest does not wait in memory for all of them.
-        first = max(0, self._threads - 1)
-        run_tasks([*rewrites[:first], *rest, *rewrites[first:]], self._threads, Stop())
-
-    def _changes(self, path: str, gone: Positions, held: HeldRows) -> RowChanges:
-        """What becomes of the rows of a file. New values of its rows are taken."""
-        overlay = held.take(path)
-        touched = gone.get(path) or BitMap()
-        return RowChanges(touched if overlay is None else touched - overlay.bitmap, overlay)
-
-    def _worth_a_look(self, tasks: Sequence[Sequence[LiveFile]], gone: Positions, held: HeldRows) -> frozenset[str]:
-        """Of the files that are written anew alone, those of which much may be carried over.
-
-        That much is where rows only get new values, and what is not assigned stays; or where long stretches are left.
-        They have all of their rows, and the table lists them once: writers that were told not to look for duplicates
-        may have added a file twice.
-        """
-        options = WriteProperties.of(self._handle.metadata.properties)
-        alone = {task[0].file.file_path: task[0].file for task in tasks if len(task) == 1}
-        likely = frozenset(
-            path
-            for path, file in alone.items()
-            if held.waits_for(path) or may_be_worth_it(file, gone.get(path) or BitMap(), options)
-        )
-        if not likely:
-            return likely
-        times = Counter(live.file.file_path for live in self._context.engine.files(self.asker.view(only=likely)))
-        deleted = self._context.pinned.staging.deleted
-        return frozenset(path for path, count in times.items() if count == 1 and not deleted.count(path))
-
     # Small things
-
-    def _survivors(self, changes: Mapping[str, RowChanges], gone: Positions) -> Iterator[pa.RecordBatch]:
-        """What is left of some files, in order, with the new values of its rows."""
-        names = [field.name for field in self._schema.fields]
-        overlays = {path: own.overlay for path, own in changes.items() if own.overlay is not None}
-        identity = [FILE_COLUMN, POSITION_COLUMN] if overlays else []
-        columns = ", ".join(map(quote_identifier, [*names, *identity]))
-        query = compose(f"SELECT {columns} FROM ", table_piece(TARGET))
-        view = self.asker.view(only=frozenset(changes), excluded=gone, with_identity=bool(overlays))
-        planned = self.asker.plan(query, {TARGET: view}, threads=1)
-        answer = pa.schema([planned.schema.field(place) for place in range(len(names))])
-        alignment = Alignment.plan(answer, self._schema, by="position", table=self._handle.name)
-        if not overlays:
-            return (alignment.apply(batch) for batch in planned.stream())
-        paths = {name: live.file.file_path for name, live in planned.files_by_name.items()}
-        own = list(range(len(names)))
-        placed = (
-            (alignment.apply(batch.select(own)), places_of(batch, len(own), len(own) + 1, paths))
-            for batch in planned.stream()
-        )
-        return overlaid(placed, overlays)
-
-    @property
-    def _target(self) -> WriteTarget:
-        return WriteTarget.of(self._handle.name, self._handle.metadata)
-
-    def _options(self, threads: int, memory_bytes: int | None = None) -> WriteOptions:
-        return WriteOptions(threads, memory_bytes or self._context.write_memory_bytes)
 
     def _keep(self, result: WriteResult) -> None:
         self._written += result.files
@@ -383,19 +285,3 @@ class RowChanger:
         assert shown is not None  # nobody asks otherwise
         columns = [with_nulls_below(column) for column in batch.columns]
         shown.add(pa.RecordBatch.from_arrays(columns, schema=shown.schema))
-
-    def _is_empty(self, live: LiveFile, gone: Positions) -> bool:
-        """Whether it is certain that no row of a file is left."""
-        path = live.file.file_path
-        here = gone.get(path)
-        if here is None:
-            return False
-        for earlier in (self._context.pinned.staging.deleted, self._deleted_before(live)):
-            here = here | (earlier.get(path) or BitMap())  # a new one: `gone` goes on holding its own
-        return len(here) == live.file.record_count
-
-    def _deleted_before(self, live: LiveFile) -> Positions:
-        """The rows of a file that delete files name. They were read to read the file, and are at hand."""
-        if not live.deletes:
-            return Positions()
-        return self._context.engine.deleted_positions([live], self._handle.io)
