@@ -102,7 +102,7 @@ def connect(
         catalog: PyIceberg catalog properties, or a PyIceberg catalog object.
         name: The catalog's name. Alone, it names an entry of PyIceberg's configuration file or environment.
         memory_limit: Bytes, or text like ``"2GiB"``, that queries and writers together keep under by spilling to
-            temporary files; None sets no limit. The process takes up to half a gigabyte more, whatever the sizes.
+            temporary files; None sets no limit. The process takes up to 0.6 GB more, whatever the sizes.
         threads: How many threads queries and writers use; None means one a core.
         retry: How often a lost race is tried again.
         pool: Limits of the connections to the catalog.
