@@ -30,6 +30,7 @@ from pyiceberg.manifest import DataFile
 from icefusion.bridge.delete_index import partition_key, partition_values
 from icefusion.changes.sink import NewRows, Places
 from icefusion.query.files import LiveFile
+from icefusion.query.scan import POSITION_COLUMN
 from icefusion.write.carrying import RowChanges, stretches, write_remaining
 from icefusion.write.encoded import EncodedFile
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget, write_waves
@@ -103,13 +104,17 @@ class HeldRows:
         self._folder.close()
 
     def _spill(self) -> None:
-        """Move what is in memory to disk, as one file."""
+        """Move what is in memory to disk, as one file; the positions with it, of which there are as many."""
         held = [(path, part) for path, parts in self._rows.items() for part in parts]
         self._rows, self._bytes = {}, 0
         if held:
-            mapped = self._folder.spill(pa.Table.from_batches([batch for _, (_, batch) in held])).to_batches()
-            for (path, (positions, _)), batch in zip(held, mapped, strict=True):
-                self._on_disk.setdefault(path, []).append((positions, batch))
+            rows = [batch.append_column(POSITION_COLUMN, pa.array(positions)) for _, (positions, batch) in held]
+            mapped = self._folder.spill(pa.Table.from_batches(rows)).to_batches()
+            for (path, _), batch in zip(held, mapped, strict=True):
+                names = batch.schema.names[:-1]
+                part = batch.column(len(names)).to_numpy(), batch.select(names)
+                self._on_disk.setdefault(path, []).append(part)
+            self._folder.release()  # what was just written counts as memory of the process too
 
 
 def rewrite_tasks(files: Sequence[LiveFile]) -> list[list[LiveFile]]:
