@@ -25,7 +25,7 @@ from icefusion.query.views import TableView
 from icefusion.sql.compose import compose, table_piece
 from icefusion.sql.literals import now_in_microseconds
 from icefusion.sql.statements import Change, Delete, Fragment, Insert, Merge, Query, Truncate, Update
-from icefusion.write.columns import leaf_columns
+from icefusion.write.columns import top_columns
 
 __all__ = ["Asker", "Wave"]
 
@@ -142,10 +142,9 @@ class Asker:
         None for all, where rows may move to another partition.
         """
         assigned = self._queries.assigned(change)
-        names = [field.name for field in self._schema.fields]
-        tops = {leaf.field_id: names[leaf.top] for leaf in leaf_columns(self._schema)}
+        tops = top_columns(self._schema)
         divided_by = {tops.get(field.source_id) for field in self._handle.metadata.spec().fields}
-        return None if divided_by & set(assigned) or len(assigned) == len(names) else assigned
+        return None if divided_by & set(assigned) or len(assigned) == len(self._schema.fields) else assigned
 
     def part_of(self, change: Update | Merge) -> tuple[str, ...] | None:
         """The columns of updated rows that have to be asked for; None for all."""

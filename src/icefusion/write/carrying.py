@@ -36,6 +36,7 @@ from pyroaring import BitMap
 from icefusion.bridge.align import Alignment
 from icefusion.bridge.positions import sorted_positions
 from icefusion.config import WriteProperties
+from icefusion.write.columns import top_columns
 from icefusion.write.copying import EncodedRows
 from icefusion.write.encoded import EncodedFile, EncodedGroup
 from icefusion.write.executor import WriteOptions, WriteResult, WriteTarget
@@ -349,8 +350,7 @@ def _stays_sorted(file: DataFile, changes: RowChanges, files: TableFiles) -> boo
     if not order.fields:
         return True
     assigned = changes.overlay.columns if changes.overlay is not None else ()
-    names = [field.name for field in files.target.schema.fields]
-    tops = {leaf.field_id: names[leaf.top] for leaf in files.leaves}
+    tops = top_columns(files.target.schema)
     return file.sort_order_id == order.order_id and not any(tops.get(key.source_id) in assigned for key in order.fields)
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pyiceberg.schema import Schema
 from pyiceberg.types import ListType, MapType, NestedField, PrimitiveType, StructType
 
-__all__ = ["LeafColumn", "leaf_columns"]
+__all__ = ["LeafColumn", "leaf_columns", "top_columns"]
 
 ELEMENT = -1
 """The step from a list to its elements; the steps into a map are its entries (`ELEMENT`), then field 0 or 1."""
@@ -58,6 +58,11 @@ def leaf_columns(schema: Schema) -> tuple[LeafColumn, ...]:
     for top, field in enumerate(schema.fields):
         leaves.extend(_leaves(schema, field, field.name, top, (), repeated=False))
     return tuple(leaves)
+
+
+def top_columns(schema: Schema) -> dict[int, str]:
+    """The name of the top-level column that holds each leaf, by the leaf's field id."""
+    return {leaf.field_id: schema.fields[leaf.top].name for leaf in leaf_columns(schema)}
 
 
 def _leaves(

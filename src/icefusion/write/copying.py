@@ -192,12 +192,7 @@ class EncodedRows:
         file = self.group.file
         if self.num_rows == self.group.num_rows:  # they are read where they lie
             chunks = [self.group.chunks[leaf] for leaf in leaves]
-            group: Struct = {
-                1: (LIST, (STRUCT, chunks)),
-                2: (I64, sum(value(meta_of(chunk), 6) for chunk in chunks)),
-                3: (I64, self.num_rows),
-            }
-            metadata = parsed_end(end_of_file(_with_groups(footer, [group])))
+            metadata = parsed_end(end_of_file(_with_groups(footer, [_group_of(chunks, self.num_rows)])))
             return pq.ParquetFile(file.stream, metadata=metadata, buffer_size=COPY_BYTES, pre_buffer=False)
         out = io.BytesIO()
         out.write(MAGIC)
@@ -339,14 +334,17 @@ def copy_chunks(copies: Iterable[Copy], num_rows: int, write: Write, offset: int
             at += value(meta_of(chunk.struct), 7)
             copied.column_indexes.append(chunk.column_index)
             copied.offset_indexes.append(chunk.offset_index)
-    copied.group = {
-        1: (LIST, (STRUCT, structs)),
-        2: (I64, sum(value(meta_of(struct), 6) for struct in structs)),
-        3: (I64, num_rows),
-        5: (I64, offset),
-        6: (I64, at - offset),
-    }
+    copied.group = _group_of(structs, num_rows) | {5: (I64, offset), 6: (I64, at - offset)}
     return copied
+
+
+def _group_of(chunks: Sequence[Struct], num_rows: int) -> Struct:
+    """What a footer has to say of a row group of some chunks."""
+    return {
+        1: (LIST, (STRUCT, chunks)),
+        2: (I64, sum(value(meta_of(chunk), 6) for chunk in chunks)),
+        3: (I64, num_rows),
+    }
 
 
 def join_groups(footer: pq.FileMetaData, copied: Sequence[CopiedGroup], write: Write, offset: int) -> pq.FileMetaData:

@@ -66,7 +66,7 @@ class PatchedGroup:
     @property
     def size_bytes(self) -> int:
         """About how many bytes they take in a file."""
-        return EncodedRows(self.group, 0, self.group.num_rows).size_bytes * self.num_rows // max(1, self.group.num_rows)
+        return self._old.size_bytes * self.num_rows // max(1, self.group.num_rows)
 
     @property
     def encoded_bytes(self) -> int:
@@ -98,6 +98,10 @@ class PatchedGroup:
         return copied
 
     @cached_property
+    def _old(self) -> EncodedRows:
+        return EncodedRows(self.group, 0, self.group.num_rows)
+
+    @cached_property
     def _column_bytes(self) -> dict[str, int]:
         assigned = self.overlay.columns if self.overlay is not None else []
         names = [field.name for field in self.files.target.schema.fields]
@@ -110,20 +114,19 @@ class PatchedGroup:
 
     def _copies(self, nans: defaultdict[int, int]) -> Iterator[Copy]:
         """What puts the chunks of the new row group into a file."""
-        old = EncodedRows(self.group, 0, self.group.num_rows)
         for number, field in enumerate(self.files.target.schema.fields):
             places = [place for place, leaf in enumerate(self.files.leaves) if leaf.top == number]
             if field.name not in self._column_bytes:
-                add_counts(nans, nans_in(old, [place for place in places if place in self.uncounted], self.files))
-                yield from map(old.copy_of, places)
+                add_counts(nans, nans_in(self._old, [place for place in places if place in self.uncounted], self.files))
+                yield from map(self._old.copy_of, places)
                 continue
-            column = pa.Table.from_batches(self._patched(old, number, places))
+            column = pa.Table.from_batches(self._patched(number, places))
             leaves = [replace(self.files.leaves[place], top=0) for place in places]
             add_counts(nans, count_nans(column, [leaf for leaf in leaves if self.files.modes[leaf.field_id].counts]))
             yield partial(self._encode, column, leaves)
             del column
 
-    def _patched(self, old: EncodedRows, number: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
+    def _patched(self, number: int, places: Sequence[int]) -> Iterator[pa.RecordBatch]:
         """A column with its new values, and without the rows that are gone."""
         target = self.files.target
         field = target.schema.fields[number]
@@ -133,7 +136,7 @@ class PatchedGroup:
             return
         alignment: Alignment | None = None
         at = self.group.first_position
-        for values in old.decode_column(number, places, PIECE_ROWS):
+        for values in self._old.decode_column(number, places, PIECE_ROWS):
             piece = pa.RecordBatch.from_arrays([values], names=[field.name])
             if alignment is None:
                 alignment = Alignment.plan(piece.schema, Schema(field), by="position", table=target.table)
